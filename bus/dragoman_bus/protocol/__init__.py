@@ -1,0 +1,1 @@
+"""The protocol core: messages, lifecycle, subjects and errors, without I/O, clocks or threads."""
