@@ -1,0 +1,85 @@
+"""Canonical JSON (RFC 8785) and digests over it, so that equal documents have equal names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+__all__ = ["canonical_json", "digest_of"]
+
+
+def canonical_json(value: Any) -> bytes:
+    """``value`` (dict, list, str, bool, int, float, None) as RFC 8785 canonical JSON in UTF-8.
+
+    Raises:
+        ValueError: for NaN, infinities and other values that JSON lacks.
+    """
+    pieces: list[str] = []
+    _write(value, pieces)
+    return "".join(pieces).encode()
+
+
+def digest_of(value: Any) -> str:
+    """``sha256:`` and the hex digest of the canonical JSON of ``value``."""
+    return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def _write(value: Any, pieces: list[str]) -> None:
+    if isinstance(value, dict):
+        _write_object(value, pieces)
+    elif isinstance(value, list | tuple):
+        _write_items("[", value, "]", pieces)
+    elif isinstance(value, float):
+        pieces.append(_number(value))
+    elif value is None or isinstance(value, str | int):
+        # bool is an int, and json spells both as RFC 8785 wants.
+        pieces.append(json.dumps(value, ensure_ascii=False))
+    else:
+        raise ValueError(f"{type(value).__name__} has no JSON form")
+
+
+def _write_items(opening: str, items: Any, closing: str, pieces: list[str]) -> None:
+    pieces.append(opening)
+    for index, item in enumerate(items):
+        if index:
+            pieces.append(",")
+        _write(item, pieces)
+    pieces.append(closing)
+
+
+def _write_object(value: dict[str, Any], pieces: list[str]) -> None:
+    pieces.append("{")
+    # RFC 8785, 3.2.3: members are sorted by UTF-16 code units.
+    for index, key in enumerate(sorted(value, key=lambda name: name.encode("utf-16-be"))):
+        if index:
+            pieces.append(",")
+        pieces.append(json.dumps(key, ensure_ascii=False) + ":")
+        _write(value[key], pieces)
+    pieces.append("}")
+
+
+def _number(value: float) -> str:
+    """ECMAScript's Number::toString, as RFC 8785, 3.2.2.3 asks."""
+    if not math.isfinite(value):
+        raise ValueError("JSON has no NaN and no infinity")
+    if value == 0:
+        return "0"
+    if value == int(value) and abs(value) < 1e21:
+        return str(int(value))
+    mantissa, _, exponent = repr(abs(value)).partition("e")
+    sign = "-" if value < 0 else ""
+    if not exponent:
+        return sign + mantissa
+    return sign + _with_exponent(mantissa, int(exponent))
+
+
+def _with_exponent(mantissa: str, power: int) -> str:
+    digits = mantissa.replace(".", "")
+    point = mantissa.find(".") if "." in mantissa else len(mantissa)
+    position = point + power
+    if -6 < position <= 0:
+        return "0." + "0" * -position + digits
+    lead = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
+    return f"{lead}e{'+' if position > 0 else '-'}{abs(position - 1)}"

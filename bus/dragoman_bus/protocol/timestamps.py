@@ -1,0 +1,35 @@
+"""RFC 3339 timestamps in UTC, to and from Unix seconds; the clock itself is the caller's.
+
+Spec: spec/model.md, envelope.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from dragoman_bus.protocol.errors import ProtocolError
+
+__all__ = ["format_timestamp", "parse_timestamp"]
+
+
+def format_timestamp(unix_seconds: float) -> str:
+    """``unix_seconds`` as ``YYYY-MM-DDTHH:MM:SS.ffffffZ``."""
+    moment = datetime.fromtimestamp(unix_seconds, UTC).replace(tzinfo=None)
+    return moment.isoformat(timespec="microseconds") + "Z"
+
+
+def parse_timestamp(text: str) -> float:
+    """Unix seconds of an RFC 3339 timestamp that ends in ``Z``.
+
+    Raises:
+        ProtocolError: when ``text`` names no moment.
+    """
+    # Leap seconds and nanoseconds are legal on the wire, and datetime knows neither.
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    try:
+        leap = whole.endswith(":60")
+        moment = datetime.fromisoformat(whole[:-2] + "59" if leap else whole)
+        seconds = moment.replace(tzinfo=UTC).timestamp() + leap
+        return seconds + (float(f"0.{fraction}") if fraction else 0.0)
+    except ValueError:
+        raise ProtocolError(f"{text[:64]!r} is not a moment in time") from None
