@@ -1,0 +1,203 @@
+"""The client of the bus: submit tasks to skills, discover agents, publish and hear events.
+
+Spec: spec/operations.md. ``connect`` makes a ``Bus``; one is enough for a whole program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Any
+
+from dragoman_bus.client.contracts import check_input
+from dragoman_bus.client.conversation import Conversation
+from dragoman_bus.client.courier import Courier
+from dragoman_bus.client.events import listen, publish_event
+from dragoman_bus.client.result import Result
+from dragoman_bus.client.submission import Submission
+from dragoman_bus.client.task import TaskHandle
+from dragoman_bus.identifiers import new_identifier
+from dragoman_bus.protocol.envelopes import Sender, client_source
+from dragoman_bus.protocol.messages import BusEvent
+from dragoman_bus.protocol.payloads import Contract
+from dragoman_bus.protocol.subjects import check_token
+from dragoman_bus.registry.directory import Directory
+from dragoman_bus.registry.view import AgentView
+from dragoman_bus.transports.port import Transport
+
+__all__ = ["Bus", "connect"]
+
+DEFAULT_SERVER = "nats://127.0.0.1:4222"
+DEFAULT_MAXIMUM_IN_FLIGHT = 4096
+DEFAULT_RETRIES = 5
+
+
+class Bus:
+    """A caller on the bus. Use as an async context manager, or ``start`` and ``close``.
+
+    Args:
+        transport: A connected transport; it is closed with the bus when ``owns_transport``.
+        name: What others see as the source of messages; a token.
+        maximum_in_flight: How many tasks may be open at once.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        name: str = "client",
+        maximum_in_flight: int = DEFAULT_MAXIMUM_IN_FLIGHT,
+        owns_transport: bool = False,
+    ) -> None:
+        source = client_source(f"{check_token(name, 'client name')}-{new_identifier()[-12:]}")
+        self.transport = transport
+        self._owns_transport = owns_transport
+        self._courier = Courier(
+            transport, Sender(source, time.time, new_identifier), maximum_in_flight
+        )
+        self._directory: Directory | None = None
+        self._directory_lock = asyncio.Lock()
+
+    async def start(self) -> Bus:
+        """Open the inbox; the bus itself."""
+        await self._courier.start()
+        return self
+
+    async def close(self) -> None:
+        """Stop following and, if the transport is the bus's own, drain and close it."""
+        if self._directory is not None:
+            await self._directory.stop()
+        await self._courier.stop()
+        if self._owns_transport:
+            await self.transport.drain()
+
+    async def __aenter__(self) -> Bus:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def in_flight(self) -> int:
+        """How many tasks are open."""
+        return self._courier.in_flight
+
+    async def directory(self) -> Directory:
+        """The live registry, started on first use.
+
+        Raises:
+            BusUnavailable: the server has no JetStream.
+        """
+        async with self._directory_lock:
+            if self._directory is None:
+                directory = Directory(self.transport)
+                await directory.start()
+                self._directory = directory
+        return self._directory
+
+    async def discover(
+        self,
+        *,
+        agent: str | None = None,
+        skill: str | None = None,
+        tags: Iterable[str] = (),
+        contract: str | None = None,
+    ) -> list[AgentView]:
+        """The live agents that fit all that is given; ``contract`` is a digest."""
+        directory = await self.directory()
+        return directory.find(agent=agent, skill=skill, tags=tags, contract=contract)
+
+    async def submit(
+        self, skill: str, input: Any, *, retries: int = DEFAULT_RETRIES, **options: Any
+    ) -> TaskHandle:
+        """Publish a task to a skill, or to one agent's skill.
+
+        Args:
+            skill: The skill's id.
+            input: Text, any JSON value, or an A2A message.
+            retries: How often a refusal for lack of capacity is tried again, within the deadline.
+            options: The members of ``Submission``: ``agent``, ``instance``, ``deadline``
+                (seconds), ``task_id``, ``context_id``, ``contract`` (a digest or a Contract),
+                ``max_tokens``, ``max_cost``, ``max_hops``, ``lineage``, ``flow_window``.
+
+        Raises:
+            InvalidInput: the input does not fit the contract, where it is known here.
+            ProtocolError: a name is not a token.
+            BusUnavailable: the connection is closed.
+        """
+        submission = Submission(skill=skill, input=input, **options)
+        contract = self._contract_for(submission)
+        data = submission.data(time.time())
+        check_input(contract, data.message)
+        conversation = Conversation(
+            self._courier, submission.subject(), data, submission.deadline, retries
+        )
+        await conversation.submit()
+        return TaskHandle(self._courier, conversation, contract)
+
+    async def ask(self, skill: str, input: Any, **options: Any) -> Result:
+        """Submit and wait for the result; cancelling the caller cancels the task.
+
+        Raises:
+            DragomanError: whatever ``submit`` and ``TaskHandle.result`` raise.
+        """
+        task = await self.submit(skill, input, **options)
+        try:
+            return await task.result()
+        except asyncio.CancelledError:
+            task.abandon("the caller was canceled")
+            raise
+
+    async def publish(self, topic: str, event: str, payload: Any) -> None:
+        """Publish an event to whoever listens."""
+        await publish_event(self.transport, self._courier.sender, topic, event, payload)
+
+    def listen(
+        self, topic: str, event: str = "*"
+    ) -> AbstractAsyncContextManager[AsyncIterator[BusEvent]]:
+        """Hear the events of a topic: ``async with bus.listen("news") as events``."""
+        return listen(self.transport, topic, event)
+
+    def _contract_for(self, submission: Submission) -> Contract | None:
+        """The contract to check against: the one given, or the only one the registry shows."""
+        if isinstance(submission.contract, Contract):
+            return submission.contract
+        if self._directory is None:
+            return None
+        views = self._directory.find(
+            agent=submission.agent, skill=submission.skill, contract=submission.contract
+        )
+        found = {
+            contract.digest: contract
+            for view in views
+            if (contract := view.contract(submission.skill)) is not None
+        }
+        return next(iter(found.values())) if len(found) == 1 else None
+
+
+@asynccontextmanager
+async def connect(server: str | None = None, *, name: str = "client") -> AsyncIterator[Bus]:
+    """A bus over NATS: ``async with connect() as bus``.
+
+    Args:
+        server: URL of a nats-server, or several separated by commas; default ``NATS_URL``, else
+            ``nats://127.0.0.1:4222``.
+        name: Shown as the source of messages.
+
+    Raises:
+        BusUnavailable: nobody answers there.
+    """
+    from dragoman_bus.transports.nats import connect_nats
+
+    transport = await connect_nats(server or os.environ.get("NATS_URL") or DEFAULT_SERVER)
+    async with Bus(transport, name=name, owns_transport=True) as bus:
+        yield bus

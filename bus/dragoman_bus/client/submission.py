@@ -1,0 +1,93 @@
+"""What a caller says when it submits: defaults, limits and lineage made into a message.
+
+Spec: spec/operations.md, submit; spec/model.md, limits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from dragoman_bus.identifiers import new_identifier
+from dragoman_bus.protocol.a2a import Message
+from dragoman_bus.protocol.contracts import message_for_input
+from dragoman_bus.protocol.flow import DEFAULT_WINDOW
+from dragoman_bus.protocol.payloads import Contract, Cost, Limits, Lineage, SubmitData
+from dragoman_bus.protocol.subjects import (
+    agent_subject,
+    check_token,
+    instance_subject,
+    skill_subject,
+)
+from dragoman_bus.protocol.timestamps import format_timestamp
+
+__all__ = ["DEFAULT_DEADLINE_SECONDS", "Submission"]
+
+DEFAULT_DEADLINE_SECONDS = 300.0
+"""How long a task may take when the caller does not say."""
+
+DEFAULT_MAXIMUM_HOPS = 8
+
+
+class Submission(msgspec.Struct, kw_only=True):
+    """All a caller may say about a task.
+
+    ``input`` is text, any JSON value, or a whole A2A message. ``deadline`` is in seconds from
+    now. ``contract`` is a digest, or a ``Contract`` against which input and output are checked.
+    """
+
+    skill: str
+    input: Any
+    agent: str | None = None
+    instance: str | None = None
+    deadline: float = DEFAULT_DEADLINE_SECONDS
+    task_id: str | None = None
+    context_id: str | None = None
+    contract: Contract | str | None = None
+    max_tokens: int | None = None
+    max_cost: Cost | None = None
+    max_hops: int = DEFAULT_MAXIMUM_HOPS
+    lineage: Lineage | None = None
+    flow_window: int = DEFAULT_WINDOW
+
+    def subject(self) -> str:
+        """Where it is sent: to one instance, to an agent, or to whoever has the skill."""
+        if self.instance is not None:
+            return instance_subject(self.instance, "submit")
+        if self.agent is not None:
+            return agent_subject(self.agent)
+        return skill_subject(self.skill)
+
+    def data(self, now: float) -> SubmitData:
+        """The message's data; ``now`` is Unix seconds.
+
+        Raises:
+            ProtocolError: for names that are not tokens.
+        """
+        task_id = self.task_id or new_identifier()
+        contract = self.contract.digest if isinstance(self.contract, Contract) else self.contract
+        return SubmitData(
+            task_id=check_token(task_id, "task id"),
+            skill=check_token(self.skill, "skill name"),
+            message=self._message(task_id),
+            context_id=check_token(self.context_id, "context id") if self.context_id else UNSET,
+            contract=contract or UNSET,
+            limits=self._limits(now),
+            lineage=self.lineage or UNSET,
+            flow_window=self.flow_window,
+        )
+
+    def _message(self, task_id: str) -> Message:
+        if isinstance(self.input, Message):
+            return self.input
+        return message_for_input(f"{task_id}-input", self.input)
+
+    def _limits(self, now: float) -> Limits:
+        return Limits(
+            deadline=format_timestamp(now + self.deadline),
+            max_tokens=UNSET if self.max_tokens is None else self.max_tokens,
+            max_cost=self.max_cost or UNSET,
+            max_hops=self.max_hops,
+        )
