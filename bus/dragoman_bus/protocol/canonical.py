@@ -66,20 +66,23 @@ def _number(value: float) -> str:
         raise ValueError("JSON has no NaN and no infinity")
     if value == 0:
         return "0"
-    if value == int(value) and abs(value) < 1e21:
-        return str(int(value))
-    mantissa, _, exponent = repr(abs(value)).partition("e")
     sign = "-" if value < 0 else ""
-    if not exponent:
-        return sign + mantissa
-    return sign + _with_exponent(mantissa, int(exponent))
+    # Python's repr has the same shortest digits; only their layout differs.
+    mantissa, _, exponent = repr(abs(value)).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    leading_zeros = len(whole + fraction) - len((whole + fraction).lstrip("0"))
+    digits = (whole + fraction).strip("0")
+    point = len(whole) - leading_zeros + int(exponent or 0)
+    return sign + _layout(digits, point)
 
 
-def _with_exponent(mantissa: str, power: int) -> str:
-    digits = mantissa.replace(".", "")
-    point = mantissa.find(".") if "." in mantissa else len(mantissa)
-    position = point + power
-    if -6 < position <= 0:
-        return "0." + "0" * -position + digits
+def _layout(digits: str, point: int) -> str:
+    """The digits with the decimal point after ``point`` of them (ECMA-262, 6.1.6.1.20)."""
+    if len(digits) <= point <= 21:
+        return digits + "0" * (point - len(digits))
+    if 0 < point <= 21:
+        return digits[:point] + "." + digits[point:]
+    if -6 < point <= 0:
+        return "0." + "0" * -point + digits
     lead = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
-    return f"{lead}e{'+' if position > 0 else '-'}{abs(position - 1)}"
+    return f"{lead}e{'+' if point > 0 else '-'}{abs(point - 1)}"
