@@ -1,0 +1,1 @@
+"""Transports: the one port the rest of Dragoman needs, and its implementations."""
