@@ -100,6 +100,7 @@ class Conversation:
         self._deadline = self._heard + deadline
         self._retries = retries
         self._probes = 0
+        self._answered = 0
         self._asked_at = 0.0
         self._resend: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -109,6 +110,16 @@ class Conversation:
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self.error is not None or self.stream.fold.is_terminal
+
+    @property
+    def waits_for_reply(self) -> bool:
+        """Whether the task asked something that was not answered from here yet."""
+        fold = self.stream.fold
+        return fold.state is TaskState.INPUT_REQUIRED and fold.sequence > self._answered
+
+    def answered(self) -> None:
+        """The question of this moment was answered; what follows it is on its way."""
+        self._answered = self.stream.fold.sequence
 
     async def submit(self) -> None:
         """Send the submission."""
@@ -246,7 +257,7 @@ class Conversation:
             self.tell_read(stream.acknowledge())
         if stream.missing and self._loop.time() - self._asked_at > SILENCE_GRACE_SECONDS:
             self._ask_snapshot()
-        if stream.has_unread or stream.fold.state is TaskState.INPUT_REQUIRED:
+        if stream.has_unread or self.waits_for_reply:
             self._wake()
 
     def _on_error(self, message: ErrorMessage) -> None:

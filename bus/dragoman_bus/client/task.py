@@ -125,7 +125,7 @@ class TaskHandle:
         if not self._iterating:
             conversation.read_only_result()
         while not conversation.ended:
-            if self.state is TaskState.INPUT_REQUIRED and not self._iterating:
+            if conversation.waits_for_reply and not self._iterating:
                 raise LocalError(
                     f"the task asks: {self.question or 'for input'}",
                     code="INPUT_REQUIRED",
@@ -169,6 +169,7 @@ class TaskHandle:
         )
         data = ReplyData(task_id=self.task_id, message=message)
         await self._request("reply", self._courier.sender.wrap(TaskReply, data))
+        self._conversation.answered()
 
     async def get(self) -> Task:
         """The task as the agent has it now.

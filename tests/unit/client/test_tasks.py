@@ -245,9 +245,9 @@ async def test_a_task_that_ends_badly_raises_its_error(
     )
     await agent.send(delivery.reply, agent.final(task.task_id, 1, state=state, error=error))
 
+    assert [update.status.state async for update in task] == [state]  # type: ignore[union-attr]
     with pytest.raises(kind, match="it broke"):
         await task.result()
-    assert [update.status.state async for update in task] == [state]  # type: ignore[union-attr]
 
 
 async def test_any_other_refusal_is_a_rejection_with_its_code(
