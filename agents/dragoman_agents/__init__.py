@@ -1,0 +1,1 @@
+"""Agents: functions and models served as skills on the bus."""

@@ -1,0 +1,189 @@
+"""The one small interface every model is used through: messages in; text, tool calls, usage out.
+
+No provider's type crosses it. Failures are ``ModelError`` (``errors.py``): its kind alone decides
+whether to retry, to ask another model, or to give up. An adapter never retries: the bus does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal, Protocol, TypeAlias
+
+from msgspec import Struct, field
+
+__all__ = [
+    "Capability",
+    "Done",
+    "Event",
+    "Finish",
+    "Message",
+    "ModelAdapter",
+    "Request",
+    "Result",
+    "TextDelta",
+    "Tool",
+    "ToolCall",
+    "ToolCallReady",
+    "Usage",
+    "remaining_seconds",
+]
+
+Capability: TypeAlias = Literal["text", "json_schema", "tools", "stream"]
+"""What an adapter can do with its model, as configured; never guessed from the model's name."""
+
+Finish: TypeAlias = Literal["stop", "length", "tool_calls", "other"]
+"""Why the model stopped. A refusal is a ``ModelError`` of kind ``refused``, not a finish."""
+
+
+class ToolCall(Struct, frozen=True, kw_only=True):
+    """The model asks for a tool. ``arguments`` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Tool(Struct, frozen=True, kw_only=True):
+    """A tool the model may call; ``parameters`` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One turn. ``tool_calls`` only with role ``assistant``, ``tool_call_id`` only with ``tool``."""
+
+    role: Literal["user", "assistant", "tool"]
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """What to ask a model.
+
+    Attributes:
+        messages: The conversation, oldest first; at least one.
+        system: Instructions that stand above the conversation.
+        schema: A JSON Schema the answer must fit; the parsed answer is ``Result.data``.
+        tools: Tools the model may call.
+        max_output_tokens: At most so many tokens in the answer.
+        temperature: As the provider understands it; absent means the provider's default.
+        seed: For providers that can repeat an answer.
+        deadline: A ``time.monotonic()`` value after which the call is abandoned.
+        headers: Sent with the call where the provider is reached by HTTP (``traceparent``).
+    """
+
+    messages: tuple[Message, ...]
+    system: str | None = None
+    schema: Mapping[str, Any] | None = None
+    tools: tuple[Tool, ...] = ()
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    deadline: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """Tokens of one call; ``None`` is unknown, which is not zero.
+
+    ``cached_input_tokens`` are part of ``input_tokens``, ``reasoning_tokens`` of ``output_tokens``.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    source: Literal["provider", "estimated", "none"] = "none"
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """A whole answer.
+
+    Attributes:
+        text: All text of the answer; empty when the model only called tools.
+        data: The parsed answer when the request had a ``schema``, else ``None``. It is JSON; that
+            it fits the schema is for the caller to check.
+        finish: Why the model stopped.
+        model: The model that served the call, as the server names it.
+        usage: What the call used.
+        tool_calls: The tools the model asks for, in its order.
+        request_id: The provider's id of the call, for its support desk.
+    """
+
+    text: str
+    finish: Finish
+    model: str
+    usage: Usage = Usage()
+    data: Any = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    request_id: str | None = None
+
+
+class TextDelta(Struct, frozen=True, tag="text"):
+    """More text of the answer."""
+
+    text: str
+
+
+class ToolCallReady(Struct, frozen=True, tag="tool_call"):
+    """A tool call whose arguments have come in whole."""
+
+    call: ToolCall
+
+
+class Done(Struct, frozen=True, tag="done"):
+    """The last event of every stream that did not fail."""
+
+    result: Result
+
+
+Event: TypeAlias = TextDelta | ToolCallReady | Done
+
+
+class ModelAdapter(Protocol):
+    """A model, ready to be asked. Safe for concurrent use on one event loop."""
+
+    @property
+    def name(self) -> str:
+        """The adapter's provider name, as configuration spells it (``openai-compatible``)."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do."""
+
+    async def generate(self, request: Request) -> Result:
+        """Ask, and wait for the whole answer. Cancelling it abandons the provider's call.
+
+        Raises:
+            ModelError: the only error; its kind says what to do.
+        """
+
+    def stream(self, request: Request) -> AsyncIterator[Event]:
+        """Ask, and take the answer as it comes; the last event is ``Done``.
+
+        An async generator: leave it early with ``contextlib.aclosing``, which abandons the call.
+
+        Raises:
+            ModelError: while iterating.
+        """
+
+    async def health(self) -> None:
+        """Return when the model's server can be used now.
+
+        Raises:
+            ModelError: with what is wrong and what to do about it.
+        """
+
+    async def aclose(self) -> None:
+        """Close all connections. The adapter cannot be used afterwards."""
+
+
+def remaining_seconds(request: Request) -> float | None:
+    """Seconds until the request's deadline, not below 0; ``None`` without a deadline."""
+    if request.deadline is None:
+        return None
+    return max(0.0, request.deadline - time.monotonic())

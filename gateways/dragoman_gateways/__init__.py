@@ -1,0 +1,1 @@
+"""Gateways: ways onto the bus from outside, among them the command line."""
