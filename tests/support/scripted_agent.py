@@ -83,9 +83,7 @@ class ScriptedAgent:
         self, task: str, sequence: int, state: TaskState, words: str = "", **members: Any
     ) -> TaskStatusUpdate:
         event = self._event(task, state, words)
-        data = StatusData(
-            status_update=event, sequence=sequence, **{"attempt": 1, **members}
-        )
+        data = StatusData(status_update=event, sequence=sequence, **{"attempt": 1, **members})
         return self.sender.wrap(TaskStatusUpdate, data)
 
     def chunk(self, task: str, sequence: int, text: str) -> TaskArtifact:

@@ -58,7 +58,8 @@ def check_output(contract: Contract | None, result: Result) -> None:
 
 
 def _sentence(violations: list[Any]) -> str:
-    return "; ".join(f"{violation.path or '/'}: {violation.message}" for violation in violations[:3])
+    shown = violations[:3]
+    return "; ".join(f"{violation.path or '/'}: {violation.message}" for violation in shown)
 
 
 def _entry(violation: Any) -> dict[str, str]:

@@ -196,9 +196,7 @@ class TaskHandle:
                 subject, encode(message), timeout=REQUEST_SECONDS
             )
         except NoResponders:
-            raise AgentLost(
-                f"instance {instance} has left the bus", task_id=self.task_id
-            ) from None
+            raise AgentLost(f"instance {instance} has left the bus", task_id=self.task_id) from None
         answer = decode(delivery.data)
         if isinstance(answer, TaskSnapshot):
             return answer

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-__all__ = ["LeaseTable", "RENEWALS_PER_LEASE", "renewal_interval"]
+__all__ = ["RENEWALS_PER_LEASE", "LeaseTable", "renewal_interval"]
 
 Value = TypeVar("Value")
 

@@ -79,9 +79,7 @@ TRANSITIONS: Mapping[TaskState, Mapping[Event, TaskState]] = MappingProxyType(
     }
 )
 
-_REACHABLE = {
-    state: frozenset(events.values()) for state, events in TRANSITIONS.items()
-}
+_REACHABLE = {state: frozenset(events.values()) for state, events in TRANSITIONS.items()}
 
 
 def is_terminal(state: TaskState) -> bool:

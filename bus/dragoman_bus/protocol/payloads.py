@@ -138,9 +138,9 @@ class ModelFacts(ModelIdentity, kw_only=True):
     """What an agent says of a model it wraps."""
 
     context_window: Sequence | UnsetType = UNSET
-    retires_on: (
-        Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$(?!\n)")] | UnsetType
-    ) = UNSET
+    retires_on: Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$(?!\n)")] | UnsetType = (
+        UNSET
+    )
     price: Price | UnsetType = UNSET
 
 
@@ -167,9 +167,9 @@ class ErrorObject(_Data, kw_only=True):
     retry_after_seconds: Seconds | UnsetType = UNSET
     side_effects: Literal["none", "possible", "committed"]
     attempt: Sequence | UnsetType = UNSET
-    supported_versions: (
-        Annotated[list[Version], Meta(min_length=1, max_length=16)] | UnsetType
-    ) = UNSET
+    supported_versions: Annotated[list[Version], Meta(min_length=1, max_length=16)] | UnsetType = (
+        UNSET
+    )
     details: dict[str, Any] | UnsetType = UNSET
 
 
@@ -198,9 +198,7 @@ class SubmitData(_Data, kw_only=True):
     skill: Token
     message: Message
     context_id: Token | UnsetType = UNSET
-    accepted_output_modes: (
-        Annotated[list[Name], Meta(max_length=64)] | UnsetType
-    ) = UNSET
+    accepted_output_modes: Annotated[list[Name], Meta(max_length=64)] | UnsetType = UNSET
     contract: Digest | UnsetType = UNSET
     delivery: Literal["direct", "durable"] | UnsetType = UNSET
     class_: Literal["interactive", "batch"] | UnsetType = field(default=UNSET, name="class")

@@ -46,9 +46,7 @@ class Directory:
         clock: Monotonic seconds.
     """
 
-    def __init__(
-        self, transport: Transport, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, transport: Transport, clock: Callable[[], float] = time.monotonic) -> None:
         self._transport = transport
         self._clock = clock
         self._leases: LeaseTable[LeaseData] = LeaseTable()

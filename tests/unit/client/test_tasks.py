@@ -145,9 +145,7 @@ async def test_a_silent_agent_that_left_the_bus_is_lost(
     monkeypatch.setattr(conversation_module, "SILENCE_GRACE_SECONDS", 0.05)
     task = await bus.submit("work", "hello")
     _, delivery = await agent.expect(TaskSubmit)
-    await agent.send(
-        delivery.reply, agent.status(task.task_id, 1, WORKING, keep_alive_seconds=0.1)
-    )
+    await agent.send(delivery.reply, agent.status(task.task_id, 1, WORKING, keep_alive_seconds=0.1))
     await agent.vanish()
 
     with pytest.raises(AgentLost, match="has left the bus") as lost:
@@ -162,9 +160,7 @@ async def test_an_agent_that_answers_the_probe_is_not_lost(
     monkeypatch.setattr(conversation_module, "SILENCE_GRACE_SECONDS", 0.05)
     task = await bus.submit("work", "hello")
     _, delivery = await agent.expect(TaskSubmit)
-    await agent.send(
-        delivery.reply, agent.status(task.task_id, 1, WORKING, keep_alive_seconds=0.1)
-    )
+    await agent.send(delivery.reply, agent.status(task.task_id, 1, WORKING, keep_alive_seconds=0.1))
 
     _, probe = await agent.expect(TaskSubscribe)
     await agent.send(probe.reply, agent.snapshot(task.task_id, 1, []))
@@ -212,14 +208,10 @@ async def test_a_refusal_for_lack_of_capacity_is_tried_again(
     assert (await task.result()).text == "third time"
 
 
-async def test_capacity_that_does_not_come_is_a_typed_error(
-    bus: Bus, agent: ScriptedAgent
-) -> None:
+async def test_capacity_that_does_not_come_is_a_typed_error(bus: Bus, agent: ScriptedAgent) -> None:
     task = await bus.submit("work", "hello", retries=0)
     _, delivery = await agent.expect(TaskSubmit)
-    await agent.send(
-        delivery.reply, agent.error("OVERLOADED", task.task_id, retry_after_seconds=7)
-    )
+    await agent.send(delivery.reply, agent.error("OVERLOADED", task.task_id, retry_after_seconds=7))
 
     with pytest.raises(Overloaded) as refused:
         await task.result()
@@ -347,9 +339,7 @@ async def test_awaiting_only_the_result_reads_the_stream_too(
     assert (await waiting).text == "x" * 8
 
 
-async def test_an_agent_that_ignores_the_window_is_stopped(
-    bus: Bus, agent: ScriptedAgent
-) -> None:
+async def test_an_agent_that_ignores_the_window_is_stopped(bus: Bus, agent: ScriptedAgent) -> None:
     task = await bus.submit("work", "hello", flow_window=4)
     _, delivery = await agent.expect(TaskSubmit)
     for sequence in range(1, 20):
@@ -377,9 +367,7 @@ async def test_an_update_that_the_lifecycle_forbids_is_a_protocol_error(
     task = await bus.submit("work", "hello")
     _, delivery = await agent.expect(TaskSubmit)
     await agent.send(delivery.reply, agent.status(task.task_id, 1, TaskState.INPUT_REQUIRED, "q"))
-    await agent.send(
-        delivery.reply, agent.status(task.task_id, 2, TaskState.AUTH_REQUIRED, "a")
-    )
+    await agent.send(delivery.reply, agent.status(task.task_id, 2, TaskState.AUTH_REQUIRED, "a"))
     await agent.send(delivery.reply, agent.status(task.task_id, 3, TaskState.WORKING))
     await agent.send(delivery.reply, agent.final(task.task_id, 4, "ok"))
     await bus.transport.flush()
@@ -387,9 +375,7 @@ async def test_an_update_that_the_lifecycle_forbids_is_a_protocol_error(
     assert (await task.result()).text == "ok"
 
 
-async def test_input_that_breaks_the_contract_never_leaves(
-    bus: Bus, agent: ScriptedAgent
-) -> None:
+async def test_input_that_breaks_the_contract_never_leaves(bus: Bus, agent: ScriptedAgent) -> None:
     contract = make_contract(
         "work",
         {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}},
@@ -402,9 +388,7 @@ async def test_input_that_breaks_the_contract_never_leaves(
     assert bus.in_flight == 0
 
 
-async def test_output_that_breaks_the_contract_is_found_out(
-    bus: Bus, agent: ScriptedAgent
-) -> None:
+async def test_output_that_breaks_the_contract_is_found_out(bus: Bus, agent: ScriptedAgent) -> None:
     contract = make_contract("work", {"type": "object"}, {"type": "integer"})
     task = await bus.submit("work", {}, contract=contract)
     _, delivery = await agent.expect(TaskSubmit)

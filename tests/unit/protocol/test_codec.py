@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -99,10 +100,8 @@ def test_no_damaged_message_makes_the_decoder_raise_anything_else(data: st.DataO
     good = document()
     at = data.draw(st.integers(0, len(good) - 1))
     damaged = good[:at] + data.draw(st.binary(max_size=4)) + good[at + 1 :]
-    try:
-        decode(damaged)
-    except ProtocolError as error:
-        assert str(error)
+    with contextlib.suppress(ProtocolError):
+        assert decode(damaged).specversion == "1.0"
 
 
 def test_the_outline_names_the_task_of_an_invalid_message() -> None:

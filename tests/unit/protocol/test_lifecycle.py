@@ -32,9 +32,7 @@ def test_every_state_can_be_reached_from_the_initial_one() -> None:
     assert reached == set(TaskState)
 
 
-@pytest.mark.parametrize(
-    ("current", "target"), list(itertools.product(TaskState, TaskState))
-)
+@pytest.mark.parametrize(("current", "target"), list(itertools.product(TaskState, TaskState)))
 def test_advance_allows_exactly_what_the_table_says(current: TaskState, target: TaskState) -> None:
     if target in TRANSITIONS[current].values():
         assert advance(current, target) is target

@@ -42,8 +42,7 @@ def announcement(name: str, *skills: str, tags: tuple[str, ...] = ()) -> Announc
         default_input_modes=["text/plain"],
         default_output_modes=["text/plain"],
         skills=[
-            AgentSkill(id=skill, name=skill, description=skill, tags=list(tags))
-            for skill in skills
+            AgentSkill(id=skill, name=skill, description=skill, tags=list(tags)) for skill in skills
         ],
     )
     contracts = [make_contract(skill, SCHEMA, {"type": "string"}) for skill in skills]

@@ -1,0 +1,52 @@
+# Commands of the project. Each creates the environment it needs; a second run is quick.
+
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+	command -v $$name >/dev/null 2>&1 && \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; \
+	done)
+BIN := .venv/bin
+READY := .venv/ready
+ENGINE := $(shell docker info >/dev/null 2>&1 && echo yes)
+
+.PHONY: help demo test lint check generate bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Dragoman needs Python 3.11 or newer; install it or say PYTHON=/path/to/python3.11"; exit 1; fi
+	@echo "making the environment in .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $(READY)
+
+demo: $(READY) ## start a bus and four agents, run real tasks, check every message
+	@$(BIN)/dragoman demo
+
+test: $(READY) ## run the tests
+ifeq ($(ENGINE),yes)
+	@$(BIN)/python -m pytest
+else
+	@$(BIN)/python -m pytest -m "not containers"
+	@echo "left out: the cluster tests (tests/cluster), since no container engine runs here"
+endif
+
+lint: $(READY) ## style, types and layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+generate: $(READY) ## write the generated parts of spec/ again
+	@$(BIN)/python tools/generate.py
+
+check: $(READY) ## fail when a generated part of spec/ is out of date
+	@$(BIN)/python tools/generate.py --check
+
+bench: $(READY) ## measure against plain nats-py in the same run
+	@$(BIN)/python -m benchmarks.echo
+
+clean: ## remove the environment and caches
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
