@@ -42,5 +42,5 @@ class HandlerErrors:
         for listener in list(listeners):
             try:
                 listener()
-            except Exception as error:  # noqa: BLE001 - whatever a listener raises
+            except Exception as error:  # noqa: BLE001 - whatever it raises
                 self.report("a reconnect listener", error)

@@ -70,7 +70,7 @@ class _Subscription:
         while self._pending:
             try:
                 self._handler(self._pending.popleft())
-            except Exception as error:  # noqa: BLE001 - whatever a handler raises
+            except Exception as error:  # noqa: BLE001 - whatever it raises
                 self.owner.errors.report(self.subject, error)
         self._running = False
         self._idle.set()
@@ -305,9 +305,10 @@ class MemoryTransport:
         return MemoryKeyValue(self, values, bucket, self._reach_bucket)
 
     async def flush(self) -> None:
-        """See ``Transport.flush``."""
+        """See ``Transport.flush``; handlers of what was delivered before have run, as on NATS."""
         self._check_open()
         await self._up.wait()
+        await asyncio.sleep(0)
         self._check_open()
 
     async def drain(self) -> None:

@@ -20,6 +20,13 @@ from dragoman_bus.transports.nats.options import (
     redact_url,
     server_urls,
 )
-from dragoman_bus.transports.nats.transport import NatsTransport
+from dragoman_bus.transports.nats.transport import NatsTransport, connect_nats
 
-__all__ = ["DEFAULT_URL", "NatsOptions", "NatsTransport", "redact_url", "server_urls"]
+__all__ = [
+    "DEFAULT_URL",
+    "NatsOptions",
+    "NatsTransport",
+    "connect_nats",
+    "redact_url",
+    "server_urls",
+]

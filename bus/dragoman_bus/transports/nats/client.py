@@ -60,7 +60,7 @@ class Dispatch(asyncio.Future[Any]):
         """Call the handler; an exception must not reach the read loop, which it would end."""
         try:
             self._handler(result)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises
+        except Exception as error:  # noqa: BLE001 - whatever it raises
             self._errors.report(self._subject, error)
 
 

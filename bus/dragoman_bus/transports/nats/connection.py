@@ -107,10 +107,19 @@ class Connection:
             else:
                 if self.connected and client is self.client:
                     return
+            self._check_kept(client)
             await asyncio.sleep(0)
         raise BusUnavailable(
             f"NATS at {self.addresses} did not confirm within {self.options.flush_timeout:g} s"
         )
+
+    def _check_kept(self, client: BusClient) -> None:
+        """Raise when the server ended the connection for good: what was sent on it is lost."""
+        if client.is_closed and not self.closing:
+            raise BusUnavailable(
+                f"NATS at {self.addresses} ended the connection ({client.last_error}); a new one "
+                "is being made"
+            )
 
     async def drain(self) -> None:
         """Let nats-py drain subscriptions and buffers, within bounds, then close."""

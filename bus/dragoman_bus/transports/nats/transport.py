@@ -30,7 +30,7 @@ from dragoman_bus.transports.port import (
 )
 from dragoman_bus.transports.requests import RequestMultiplexer
 
-__all__ = ["NatsTransport"]
+__all__ = ["NatsTransport", "connect_nats"]
 
 _HEADER_FRAME = len(b"NATS/1.0\r\n\r\n")
 _HEADER_LINE = len(b": \r\n")
@@ -248,3 +248,16 @@ class NatsTransport:
         if self._connection.closing:
             return BusUnavailable(f"{what}: this connection to NATS is closed")
         return BusUnavailable(f"{what}: NATS at {self._connection.addresses} fails ({error})")
+
+
+async def connect_nats(url: str | None = None, *, name: str = "dragoman") -> NatsTransport:
+    """Connect to ``url``, to ``NATS_URL``, or to a server on this machine.
+
+    Args:
+        url: One address, or several of one cluster separated by commas.
+        name: Shown by the server's monitoring.
+
+    Raises:
+        BusUnavailable: As ``NatsTransport.connect``.
+    """
+    return await NatsTransport.connect(NatsOptions.from_url(url, name=name))
