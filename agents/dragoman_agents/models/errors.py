@@ -60,8 +60,8 @@ MODEL_ERROR_KINDS: MappingProxyType[ModelErrorKind, KindFacts] = MappingProxyTyp
         "context_length": KindFacts("MODEL_CONTEXT_LENGTH", False),
         "refused": KindFacts("MODEL_REFUSED", False),
         "unavailable": KindFacts("MODEL_UNAVAILABLE", False),
-        # The code that says "not usable"; a second try may meet a healthy server.
-        "internal": KindFacts("MODEL_UNAVAILABLE", True),
+        # No code says "garbled"; a second try may well meet a healthy server.
+        "internal": KindFacts("INTERNAL", True),
     }
 )
 """Every kind with its facts."""

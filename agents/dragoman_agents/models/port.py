@@ -53,7 +53,7 @@ class Tool(Struct, frozen=True, kw_only=True):
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One turn. ``tool_calls`` only with role ``assistant``, ``tool_call_id`` only with ``tool``."""
+    """One turn; ``tool_calls`` with role ``assistant``, ``tool_call_id`` with ``tool`` only."""
 
     role: Literal["user", "assistant", "tool"]
     text: str

@@ -1,0 +1,43 @@
+"""Models behind one small interface, each adapter importing its SDK only when it is used."""
+
+from __future__ import annotations
+
+from dragoman_agents.models.errors import MODEL_ERROR_KINDS, ModelError, ModelErrorKind
+from dragoman_agents.models.openai_compatible import OpenAICompatible
+from dragoman_agents.models.port import (
+    Done,
+    Event,
+    Message,
+    ModelAdapter,
+    Request,
+    Result,
+    TextDelta,
+    Tool,
+    ToolCall,
+    ToolCallReady,
+    Usage,
+)
+from dragoman_agents.models.secrets import Secret, read_secret
+from dragoman_agents.models.settings import ModelSettings, PriceSettings
+
+__all__ = [
+    "MODEL_ERROR_KINDS",
+    "Done",
+    "Event",
+    "Message",
+    "ModelAdapter",
+    "ModelError",
+    "ModelErrorKind",
+    "ModelSettings",
+    "OpenAICompatible",
+    "PriceSettings",
+    "Request",
+    "Result",
+    "Secret",
+    "TextDelta",
+    "Tool",
+    "ToolCall",
+    "ToolCallReady",
+    "Usage",
+    "read_secret",
+]

@@ -1,0 +1,255 @@
+"""Chat Completions as data: a request becomes the SDK's arguments, its answer a ``Result``.
+
+No call is made here and the SDK is not imported: its objects come in, ours go out. The SDK does
+not validate what a server sends, so a missing or mistyped member surfaces here as ``ValueError``,
+``TypeError`` or ``AttributeError``, which the adapter reports as kind ``internal``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+from dragoman_agents.models.errors import ModelError
+from dragoman_agents.models.port import (
+    Event,
+    Finish,
+    Message,
+    Request,
+    Result,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
+
+__all__ = ["AnswerBuilder", "LimitParameter", "chat_arguments", "is_strict_schema"]
+
+LimitParameter: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
+"""OpenAI refuses the first for its newer models; most other servers know only the first."""
+
+FINISHES: Mapping[str, Finish] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+}
+
+REFUSAL_SHOWN = 300
+
+
+def chat_arguments(
+    request: Request, *, model: str, limit_parameter: LimitParameter
+) -> dict[str, Any]:
+    """The keyword arguments of ``chat.completions.create`` for ``request``."""
+    arguments: dict[str, Any] = {"model": model, "messages": _messages(request)}
+    if request.tools:
+        arguments["tools"] = [
+            {
+                "type": "function",
+                "function": {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": dict(tool.parameters),
+                },
+            }
+            for tool in request.tools
+        ]
+    if request.schema is not None:
+        arguments["response_format"] = _response_format(request.schema)
+    if request.max_output_tokens is not None:
+        arguments[limit_parameter] = request.max_output_tokens
+    if request.temperature is not None:
+        arguments["temperature"] = request.temperature
+    if request.seed is not None:
+        arguments["seed"] = request.seed
+    return arguments
+
+
+def is_strict_schema(schema: Any) -> bool:
+    """Whether OpenAI's strict mode takes the schema: objects closed, all members required."""
+    if isinstance(schema, list):
+        return all(is_strict_schema(item) for item in schema)
+    if not isinstance(schema, Mapping):
+        return True
+    properties = schema.get("properties")
+    if schema.get("type") == "object" or properties is not None:
+        names = set(properties) if isinstance(properties, Mapping) else set()
+        closed = schema.get("additionalProperties") is False
+        if not closed or names != set(schema.get("required", ())):
+            return False
+    return all(is_strict_schema(value) for value in schema.values())
+
+
+class _ToolCallParts(Struct):
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class AnswerBuilder:
+    """Puts an answer together from a stream's chunks, or from one completion.
+
+    Args:
+        request: What was asked; decides whether the text is parsed as JSON.
+        model: The model asked for, used when the server does not say which one served.
+    """
+
+    def __init__(self, request: Request, model: str) -> None:
+        self._request = request
+        self._model = model
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._tools: dict[int, _ToolCallParts] = {}
+        self._finish: str | None = None
+        self._usage = Usage()
+        self._request_id: str | None = None
+
+    def add_chunk(self, chunk: Any) -> list[Event]:
+        """Take one ``ChatCompletionChunk``; the text it brings comes back as an event."""
+        self._note(chunk)
+        events: list[Event] = []
+        for choice in chunk.choices or ():
+            delta = choice.delta
+            if delta is not None:
+                text = self._add_message(delta)
+                if text:
+                    events.append(TextDelta(text))
+            self._finish = choice.finish_reason or self._finish
+        return events
+
+    def add_completion(self, completion: Any) -> None:
+        """Take one whole ``ChatCompletion``."""
+        self._note(completion)
+        choice = completion.choices[0]
+        self._add_message(choice.message)
+        self._finish = choice.finish_reason or "stop"
+
+    def result(self) -> Result:
+        """The whole answer.
+
+        Raises:
+            ModelError: it is not whole, is a refusal, or is not the JSON that was asked for.
+        """
+        if self._refusal or self._finish == "content_filter":
+            raise ModelError("refused", self._refusal_text())
+        if self._finish is None:
+            raise ModelError("unreachable", "the stream broke off before the answer was complete")
+        text = "".join(self._text)
+        calls = self._tool_calls()
+        return Result(
+            text=text,
+            data=None if calls else self._parsed(text),
+            finish=FINISHES.get(self._finish, "other"),
+            model=self._model,
+            usage=self._usage,
+            tool_calls=calls,
+            request_id=self._request_id,
+        )
+
+    def _note(self, answer: Any) -> None:
+        self._model = _text_or_none(answer.model) or self._model
+        self._request_id = _text_or_none(answer.id) or self._request_id
+        if answer.usage is not None:
+            self._usage = _usage(answer.usage)
+
+    def _add_message(self, message: Any) -> str:
+        """A message and a stream's delta have the same members; returns the text added."""
+        refusal = _text_or_none(message.refusal)
+        if refusal:
+            self._refusal.append(refusal)
+        for position, call in enumerate(message.tool_calls or ()):
+            self._add_tool_call(getattr(call, "index", None), position, call)
+        text = _text_or_none(message.content) or ""
+        if text:
+            self._text.append(text)
+        return text
+
+    def _add_tool_call(self, index: int | None, position: int, call: Any) -> None:
+        parts = self._tools.setdefault(position if index is None else index, _ToolCallParts())
+        parts.id = parts.id or _text_or_none(call.id) or ""
+        if call.function is not None:
+            parts.name += _text_or_none(call.function.name) or ""
+            parts.arguments += _text_or_none(call.function.arguments) or ""
+
+    def _tool_calls(self) -> tuple[ToolCall, ...]:
+        return tuple(
+            # Some servers leave the id out; an answer to the call needs one.
+            ToolCall(id=parts.id or f"call_{index}", name=parts.name, arguments=parts.arguments)
+            for index, parts in sorted(self._tools.items())
+        )
+
+    def _parsed(self, text: str) -> Any:
+        if self._request.schema is None:
+            return None
+        if self._finish == "length":
+            raise ModelError(
+                "invalid",
+                "the answer was cut off at the token limit before its JSON was complete; "
+                "raise max_output_tokens",
+            )
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise ModelError(
+                "internal",
+                "the answer is not JSON although a JSON Schema was sent; if the server does not "
+                "know response_format, set structured_output = false",
+            ) from None
+
+    def _refusal_text(self) -> str:
+        words = "".join(self._refusal)[:REFUSAL_SHOWN]
+        return (
+            f"the model declines to answer: {words}"
+            if words
+            else ("the provider's content filter stopped the answer")
+        )
+
+
+def _messages(request: Request) -> list[dict[str, Any]]:
+    system = [{"role": "system", "content": request.system}] if request.system else []
+    return system + [_message(message) for message in request.messages]
+
+
+def _message(message: Message) -> dict[str, Any]:
+    wire: dict[str, Any] = {"role": message.role, "content": message.text}
+    if message.tool_call_id is not None:
+        wire["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        wire["tool_calls"] = list(_wire_calls(message.tool_calls))
+    return wire
+
+
+def _wire_calls(calls: Iterable[ToolCall]) -> Iterable[dict[str, Any]]:
+    for call in calls:
+        function = {"name": call.name, "arguments": call.arguments}
+        yield {"id": call.id, "type": "function", "function": function}
+
+
+def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    json_schema = {"name": "answer", "schema": dict(schema), "strict": is_strict_schema(schema)}
+    return {"type": "json_schema", "json_schema": json_schema}
+
+
+def _usage(usage: Any) -> Usage:
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    return Usage(
+        input_tokens=_count_or_none(usage.prompt_tokens),
+        output_tokens=_count_or_none(usage.completion_tokens),
+        cached_input_tokens=_count_or_none(getattr(prompt, "cached_tokens", None)),
+        reasoning_tokens=_count_or_none(getattr(completion, "reasoning_tokens", None)),
+        source="provider",
+    )
+
+
+def _count_or_none(value: Any) -> int | None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and value >= 0 else None
+
+
+def _text_or_none(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"a member that should be text is {type(value).__name__}")
+    return value
