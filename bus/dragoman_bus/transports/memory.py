@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from dragoman_bus.protocol.errors import (
     BusUnavailable,
@@ -44,44 +44,46 @@ _logger = logging.getLogger("dragoman.transports.memory")
 
 
 class _Subscription:
-    """A bounded queue of deliveries, emptied by the event loop."""
+    """Interest of one transport, and how many of its deliveries are under way."""
 
     def __init__(self, owner: MemoryTransport, subject: str, queue: str, handler: Handler) -> None:
         self.owner = owner
         self.subject = subject
         self.queue = queue
         self._handler = handler
-        self._pending: deque[Delivery] = deque()
-        self._running = False
+        self._ended = False
+        self._waiting = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     def offer(self, delivery: Delivery) -> None:
-        if len(self._pending) >= self.owner.broker.pending_messages:
+        if self._waiting >= self.owner.broker.pending_messages:
             self.owner.statistics.dropped_deliveries += 1
             return
-        self._pending.append(delivery)
-        if not self._running:
-            self._running = True
-            self._idle.clear()
-            asyncio.get_running_loop().call_soon(self._run)
+        self._waiting += 1
+        self._idle.clear()
+        self.owner.enqueue(self, delivery)
 
-    def _run(self) -> None:
-        while self._pending:
-            try:
-                self._handler(self._pending.popleft())
-            except Exception as error:  # noqa: BLE001 - whatever it raises
-                self.owner.errors.report(self.subject, error)
-        self._running = False
-        self._idle.set()
+    def handle(self, delivery: Delivery) -> None:
+        try:
+            if not self._ended:
+                self._handler(delivery)
+        except Exception as error:  # noqa: BLE001 - whatever it raises
+            self.owner.errors.report(self.subject, error)
+        self.forget_one()
 
-    def discard(self) -> None:
-        """Forget what is under way, as a broken connection does."""
-        self._pending.clear()
+    def forget_one(self) -> None:
+        self._waiting -= 1
+        if not self._waiting:
+            self._idle.set()
+
+    def end(self) -> None:
+        """Handle nothing any more, not even what is under way."""
+        self._ended = True
 
     async def unsubscribe(self) -> None:
         self.owner.broker.remove(self)
-        self.discard()
+        self.end()
 
     async def drain(self) -> None:
         self.owner.broker.remove(self)
@@ -129,9 +131,6 @@ class MemoryBroker:
         """Cut the given transports off, or all of them; what was under way to them is lost."""
         for transport in transports or list(self._transports):
             transport.lose_connection()
-            for subscription in self._all():
-                if subscription.owner is transport:
-                    subscription.discard()
 
     def heal(self, *transports: MemoryTransport) -> None:
         """Connect them again, then send what they buffered and call their listeners."""
@@ -171,16 +170,16 @@ class MemoryBroker:
 
     def detach(self, transport: MemoryTransport) -> None:
         """Forget a closed transport and its subscriptions."""
-        for subscription in self._all():
-            if subscription.owner is transport:
-                self.remove(subscription)
-                subscription.discard()
+        for subscription in self.subscriptions_of(transport):
+            self.remove(subscription)
+            subscription.end()
         if transport in self._transports:
             self._transports.remove(transport)
 
     def subscriptions_of(self, transport: MemoryTransport) -> list[_Subscription]:
         """The subscriptions of one transport."""
-        return [found for found in self._all() if found.owner is transport]
+        exact = [found for group in self._exact.values() for found in group]
+        return [found for found in exact + self._patterns if found.owner is transport]
 
     def route(self, delivery: Delivery) -> None:
         """Give a message to every plain subscriber and to one member of each queue group."""
@@ -203,10 +202,6 @@ class MemoryBroker:
         found += [s for s in self._patterns if subject_matches(s.subject, subject)]
         return [s for s in found if s.owner.connected]
 
-    def _all(self) -> Iterable[_Subscription]:
-        exact = [found for group in self._exact.values() for found in group]
-        return exact + list(self._patterns)
-
 
 class MemoryTransport:
     """A ``Transport`` on a ``MemoryBroker``. Make one with ``MemoryBroker.connect``."""
@@ -219,6 +214,8 @@ class MemoryTransport:
         self._listeners: list[Callable[[], None]] = []
         self._closed = False
         self._buffered: list[Delivery] = []
+        self._arrived: deque[tuple[_Subscription, Delivery]] = deque()
+        self._scheduled = False
         self._up = asyncio.Event()
         self._up.set()
 
@@ -324,11 +321,26 @@ class MemoryTransport:
         self.broker.detach(self)
         self._requests.close()
 
+    def enqueue(self, subscription: _Subscription, delivery: Delivery) -> None:
+        """Have the event loop handle a delivery: in the order of arrival, whichever the subject."""
+        self._arrived.append((subscription, delivery))
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._handle_arrived)
+
+    def _handle_arrived(self) -> None:
+        self._scheduled = False
+        while self._arrived:
+            subscription, delivery = self._arrived.popleft()
+            subscription.handle(delivery)
+
     def lose_connection(self) -> None:
         """What ``MemoryBroker.partition`` does to this side."""
         if self.connected:
             self._statistics.disconnects += 1
             self._up.clear()
+        while self._arrived:
+            self._arrived.popleft()[0].forget_one()
 
     def regain_connection(self) -> None:
         """The first half of ``MemoryBroker.heal``: subscriptions receive again."""

@@ -90,6 +90,20 @@ async def test_messages_of_one_publisher_arrive_in_order(
     assert received == sent
 
 
+async def test_messages_arrive_in_order_across_the_subscriptions_of_one_reader(
+    make_transport: MakeTransport, subject: str
+) -> None:
+    publisher, reader = await make_transport(), await make_transport()
+    received: list[str] = []
+    await reader.subscribe(f"{subject}.a", lambda delivery: received.append(delivery.subject))
+    await reader.subscribe(f"{subject}.b", lambda delivery: received.append(delivery.subject))
+    sent = [f"{subject}.{'ab'[number % 2]}" for number in range(100)]
+    for one in sent:
+        await publisher.publish(one, b"")
+    await eventually(lambda: len(received) == len(sent))
+    assert received == sent
+
+
 @pytest.mark.parametrize(
     ("pattern", "matching", "other"),
     [

@@ -119,7 +119,7 @@ async def test_the_choice_within_a_queue_group_follows_the_seed() -> None:
         await transport.subscribe("a", lambda _: chosen.append(2), queue="q")
         for _ in range(30):
             await transport.publish("a", b"")
-        await transport.flush()
+            await transport.flush()
         return chosen
 
     assert await choices(1) == await choices(1)
