@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -52,13 +52,18 @@ class OpenAICompatible:
     Args:
         settings: Which server and model. The key is read here, once.
         limit_parameter: How the server spells the output limit; default by the address.
+        environment: Where ``api_key_env`` is looked up; default: the process's own.
 
     Raises:
         NotConfigured: the package ``openai`` is missing, or the key that settings name.
     """
 
     def __init__(
-        self, settings: ModelSettings, *, limit_parameter: LimitParameter | None = None
+        self,
+        settings: ModelSettings,
+        *,
+        limit_parameter: LimitParameter | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         sdk = _load_sdk()
         official = is_openai(settings.base_url)
@@ -66,7 +71,9 @@ class OpenAICompatible:
         self._limit_parameter: LimitParameter = limit_parameter or (
             "max_completion_tokens" if official else "max_tokens"
         )
-        self._key = read_secret(variable=settings.api_key_env, file=settings.api_key_file)
+        self._key = read_secret(
+            variable=settings.api_key_env, file=settings.api_key_file, environment=environment
+        )
         self._headers = {} if official else _without_ambient_headers(sdk.omit)
         # Otherwise the SDK would take OPENAI_API_KEY and send it wherever base_url points.
         self._headers["Authorization"] = (

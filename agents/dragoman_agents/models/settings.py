@@ -18,7 +18,8 @@ Price = Annotated[float, Meta(ge=0)]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
 Count = Annotated[int, Meta(ge=1, le=2**31)]
-VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$(?!\n)")]
+VariableName = Annotated[str, Meta(pattern=r"^[A-Z_][A-Z0-9_]{0,127}$(?!\n)")]
+"""Capitals only: a key written here by mistake is refused, and so never printed as a name."""
 
 
 class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
