@@ -1,0 +1,335 @@
+"""An instance of an agent on the bus: takes tasks, runs them, answers questions about them.
+
+Spec: spec/operations.md and spec/nats-binding.md. Any bytes on any of its subjects give a
+protocol error back where there is a reply subject, a counter and a log line; nothing ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from msgspec import UnsetType
+
+from dragoman_bus.identifiers import new_identifier
+from dragoman_bus.protocol.a2a import TaskState
+from dragoman_bus.protocol.codec import decode, encode, outline
+from dragoman_bus.protocol.envelopes import Sender, agent_source
+from dragoman_bus.protocol.errors import DragomanError, ProtocolError, RemoteError
+from dragoman_bus.protocol.messages import (
+    AgentDrain,
+    AgentLease,
+    AgentStatus,
+    Envelope,
+    ErrorMessage,
+    TaskCancel,
+    TaskFlow,
+    TaskGet,
+    TaskReply,
+    TaskSubmit,
+    TaskSubscribe,
+)
+from dragoman_bus.protocol.payloads import (
+    AnnounceData,
+    ErrorData,
+    ErrorObject,
+    InstanceState,
+    LeaseData,
+)
+from dragoman_bus.protocol.subjects import is_token
+from dragoman_bus.protocol.timestamps import format_timestamp
+from dragoman_bus.registry.keeper import card_digest
+from dragoman_bus.service.intake import check_submission
+from dragoman_bus.service.job import Job, Outcome
+from dragoman_bus.service.refusals import error_object, error_of
+from dragoman_bus.service.shelf import Shelf
+from dragoman_bus.service.stream import ReplyStream
+from dragoman_bus.service.totals import Totals
+from dragoman_bus.transports.port import Delivery, Transport
+
+__all__ = ["Instance", "InstanceLimits"]
+
+logger = logging.getLogger("dragoman.service")
+
+RETRY_AFTER_SECONDS = 0.5
+
+Run = Callable[[Job], Awaitable[Outcome]]
+
+
+class InstanceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one instance: tasks at once, tasks waiting, seconds of its lease."""
+
+    slots: int = 16
+    queue: int = 64
+    lease_seconds: float = 10.0
+
+
+class Instance:
+    """The state of one running instance.
+
+    Args:
+        transport: The bus.
+        announce: What the agent is.
+        run: Runs the skill of an accepted task and says how it ended.
+        limits: Bounds.
+    """
+
+    def __init__(
+        self, transport: Transport, announce: AnnounceData, run: Run, limits: InstanceLimits
+    ) -> None:
+        self.announce = announce
+        self.limits = limits
+        self.id = f"{announce.agent[:40]}-{new_identifier()[-16:]}"
+        self.sender = Sender(agent_source(announce.agent, self.id), time.time, new_identifier)
+        self.state = InstanceState.READY
+        self.totals = Totals()
+        self.shelf = Shelf()
+        self.drain_requested = asyncio.Event()
+        self._transport = transport
+        self._run = run
+        self._digest = card_digest(announce)
+        self._started_at = format_timestamp(time.time())
+        self._queue: deque[Job] = deque()
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._background: set[asyncio.Task[Any]] = set()
+
+    @property
+    def running(self) -> int:
+        """Tasks that hold a slot."""
+        return self._busy
+
+    @property
+    def queued(self) -> int:
+        """Accepted tasks that wait for a slot."""
+        return len(self._queue)
+
+    def lease(self) -> LeaseData:
+        """The lease as it is now."""
+        return LeaseData(
+            agent=self.announce.agent,
+            instance=self.id,
+            card=self._digest,
+            state=self.state,
+            lease_seconds=self.limits.lease_seconds,
+            slots=self.limits.slots,
+            running=self._busy,
+            queued=len(self._queue),
+            started_at=self._started_at,
+        )
+
+    async def idle(self) -> None:
+        """Wait until no task runs or waits."""
+        await self._idle.wait()
+
+    def receive(self, delivery: Delivery) -> None:
+        """Take any delivery on any of the instance's subjects."""
+        try:
+            message = decode(delivery.data)
+            self._dispatch(message, delivery.reply)
+        except DragomanError as error:
+            self._refuse(delivery, error)
+
+    def cancel_all(self, reason: ErrorObject) -> None:
+        """Cancel every task, running or waiting."""
+        for job in list(self.shelf.running.values()):
+            self.cancel(job, reason)
+
+    def _dispatch(self, message: Envelope, reply: str) -> None:
+        if isinstance(message, TaskSubmit):
+            self._submit(message, reply)
+        elif isinstance(message, TaskFlow):
+            job = self.shelf.find(message.data.task_id)
+            if job is not None:
+                job.stream.acknowledge(message.data.through)
+        elif isinstance(message, AgentStatus):
+            self._answer(reply, self.sender.wrap(AgentLease, self.lease()))
+        elif isinstance(message, AgentDrain):
+            self.state = InstanceState.DRAINING
+            self.drain_requested.set()
+            self._answer(reply, self.sender.wrap(AgentLease, self.lease()))
+        elif isinstance(message, TaskCancel | TaskGet | TaskReply | TaskSubscribe):
+            self._about_task(message, reply)
+        else:
+            raise ProtocolError("an agent does not take messages of this type", code="UNKNOWN_TYPE")
+
+    def _about_task(
+        self, message: TaskCancel | TaskGet | TaskReply | TaskSubscribe, reply: str
+    ) -> None:
+        task_id = message.data.task_id
+        job = self.shelf.find(task_id)
+        if job is None:
+            raise RemoteError(
+                "this instance does not know the task", code="TASK_NOT_FOUND", task_id=task_id
+            )
+        if isinstance(message, TaskReply) and not job.reply(message.data.message):
+            raise RemoteError(
+                "the task did not ask for anything", code="TASK_NOT_WAITING", task_id=task_id
+            )
+        if isinstance(message, TaskSubscribe):
+            window = message.data.flow_window
+            job.stream.attach(
+                reply,
+                through=job.stream.fold.sequence,
+                window=None if isinstance(window, UnsetType) else window,
+            )
+        # The answer shows the task as it was when the request arrived.
+        self._answer(reply, job.stream.snapshot())
+        if isinstance(message, TaskCancel):
+            reason = message.data.reason
+            words = "" if isinstance(reason, UnsetType) else f": {reason}"
+            self.cancel(job, error_object("CANCELED", f"canceled by the caller{words}"))
+
+    def _submit(self, message: TaskSubmit, reply: str) -> None:
+        data = message.data
+        known = self.shelf.find(data.task_id)
+        if known is not None:
+            self._submit_again(known, message, reply)
+            return
+        check_submission(data, self.announce)
+        if self.state is InstanceState.DRAINING:
+            raise RemoteError(
+                "this instance is leaving",
+                code="DRAINING",
+                retry_after=RETRY_AFTER_SECONDS,
+                task_id=data.task_id,
+            )
+        if self._busy >= self.limits.slots and len(self._queue) >= self.limits.queue:
+            raise RemoteError(
+                f"all {self.limits.slots} slots are busy and {self.limits.queue} tasks wait",
+                code="OVERLOADED",
+                retry_after=RETRY_AFTER_SECONDS,
+                task_id=data.task_id,
+            )
+        self._accept(message, reply)
+
+    def _submit_again(self, known: Job, message: TaskSubmit, reply: str) -> None:
+        data = message.data
+        if (known.data.skill, known.data.message) != (data.skill, data.message):
+            raise RemoteError(
+                "another task has this id", code="TASK_CONFLICT", task_id=data.task_id
+            )
+        window = data.flow_window
+        known.stream.attach(
+            reply,
+            through=known.stream.fold.sequence,
+            window=None if isinstance(window, UnsetType) else window,
+        )
+        self._answer(reply, known.stream.snapshot())
+
+    def _accept(self, message: TaskSubmit, reply: str) -> None:
+        data = message.data
+        window = data.flow_window
+        stream = ReplyStream(
+            data.task_id,
+            data.task_id if isinstance(data.context_id, UnsetType) else data.context_id,
+            reply=reply,
+            window=None if isinstance(window, UnsetType) else window,
+            sender=self.sender,
+            publish=self._publish,
+        )
+        job = Job(data, stream)
+        self.shelf.add(job)
+        self._idle.clear()
+        if self._busy < self.limits.slots:
+            self._start(job)
+        else:
+            self._queue.append(job)
+
+    def _start(self, job: Job) -> None:
+        self._busy += 1
+        job.started_at = time.monotonic()
+        job.work = asyncio.create_task(self._work(job))
+
+    async def _work(self, job: Job) -> None:
+        try:
+            outcome = await self._run(job)
+            await self._finish(job, outcome)
+        except asyncio.CancelledError:
+            await self._finish(job, _canceled(job))
+        finally:
+            self._busy -= 1
+            self._next()
+
+    async def _finish(self, job: Job, outcome: Outcome) -> None:
+        try:
+            ended = await job.stream.final(
+                outcome.state,
+                artifacts=outcome.artifacts,
+                usage=outcome.usage,
+                receipt=outcome.receipt,
+                error=outcome.error,
+            )
+        except DragomanError as error:
+            # The output did not fit into a message, or the bus is gone: say so if one can.
+            logger.warning("the end of task %s was not delivered: %s", job.task_id, error)
+            ended = True
+        if ended:
+            self.totals.count(job, outcome)
+            self.shelf.finish(job)
+
+    def _next(self) -> None:
+        while self._queue and self._busy < self.limits.slots:
+            self._start(self._queue.popleft())
+        if not self._busy and not self._queue:
+            self._idle.set()
+
+    def cancel(self, job: Job, reason: ErrorObject) -> None:
+        """Stop a task, running or waiting; an ended one stays as it is."""
+        if job.stream.fold.is_terminal:
+            return
+        job.cancel(reason)
+        if job.work is None:
+            self._queue.remove(job)
+            self._soon(self._finish(job, _canceled(job)))
+            self._next()
+
+    async def finalize(self, job: Job) -> None:
+        """End a task whose skill ignores its cancellation; its slot stays taken."""
+        await self._finish(job, _canceled(job))
+
+    async def _publish(self, subject: str, message: Envelope) -> None:
+        await self._transport.publish(subject, encode(message))
+
+    def _answer(self, reply: str, message: Envelope) -> None:
+        if reply:
+            self._soon(self._publish(reply, message))
+
+    def _soon(self, work: Any) -> None:
+        task = asyncio.ensure_future(self._guard(work))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _guard(self, work: Any) -> None:
+        try:
+            await work
+        except DragomanError as error:
+            logger.warning("an answer was not delivered: %s", error)
+
+    def _refuse(self, delivery: Delivery, error: DragomanError) -> None:
+        self.totals.refused += 1
+        if isinstance(error, ProtocolError):
+            self.totals.invalid += 1
+            logger.warning("refused on %s: %s", delivery.subject, error)
+        task_id = error.task_id or outline(delivery.data).task_id
+        try:
+            data = ErrorData(error=error_of(error), task_id=_token_or_unset(task_id))
+            self._answer(delivery.reply, self.sender.wrap(ErrorMessage, data))
+        except DragomanError as failure:
+            logger.warning("no error could be sent: %s", failure)
+
+
+def _canceled(job: Job) -> Outcome:
+    reason = job.cancel_reason or error_object("CANCELED", "the agent stopped")
+    ended = TaskState.CANCELED if reason.code == "CANCELED" else TaskState.FAILED
+    return Outcome(state=ended, error=reason)
+
+
+def _token_or_unset(task_id: str | None) -> str | UnsetType:
+    return task_id if task_id is not None and is_token(task_id) else msgspec.UNSET

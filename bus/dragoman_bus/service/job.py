@@ -1,0 +1,88 @@
+"""A task that an instance has accepted: its request, its stream, and how to stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+from msgspec import UnsetType
+
+from dragoman_bus.protocol.a2a import Artifact, Message, TaskState
+from dragoman_bus.protocol.payloads import ErrorObject, Receipt, SubmitData, Usage
+from dragoman_bus.protocol.timestamps import parse_timestamp
+from dragoman_bus.service.stream import ReplyStream
+
+__all__ = ["Job", "Outcome"]
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """How a skill ended, before the instance makes it the task's final message."""
+
+    state: TaskState
+    artifacts: list[Artifact] | None = None
+    usage: Usage | None = None
+    error: ErrorObject | None = None
+    receipt: Receipt | None = None
+
+
+class Job:
+    """One accepted task."""
+
+    def __init__(self, data: SubmitData, stream: ReplyStream) -> None:
+        self.data = data
+        self.stream = stream
+        self.accepted_at = time.monotonic()
+        self.started_at: float | None = None
+        self.ended_at: float | None = None
+        self.cancel_reason: ErrorObject | None = None
+        self.canceled_at: float | None = None
+        self.work: asyncio.Task[None] | None = None
+        self.deadline = self._deadline()
+        self._answer: asyncio.Future[Message] | None = None
+
+    @property
+    def task_id(self) -> str:
+        """The task's id."""
+        return self.data.task_id
+
+    @property
+    def waits_for_reply(self) -> bool:
+        """Whether the skill asked something."""
+        return self._answer is not None and not self._answer.done()
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline; ``None`` without one."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+    async def ask(self, question: Message) -> Message:
+        """Put the question to the caller and wait for the reply."""
+        self._answer = asyncio.get_running_loop().create_future()
+        try:
+            await self.stream.status(TaskState.INPUT_REQUIRED, question)
+            answer = await self._answer
+        finally:
+            self._answer = None
+        await self.stream.status(TaskState.WORKING)
+        return answer
+
+    def reply(self, message: Message) -> bool:
+        """Hand a reply to the skill; whether it waited for one."""
+        if self._answer is None or self._answer.done():
+            return False
+        self._answer.set_result(message)
+        return True
+
+    def cancel(self, reason: ErrorObject) -> None:
+        """Stop the skill; the first reason counts."""
+        if self.cancel_reason is None:
+            self.cancel_reason = reason
+            self.canceled_at = time.monotonic()
+            if self.work is not None:
+                self.work.cancel()
+
+    def _deadline(self) -> float | None:
+        limits = self.data.limits
+        if isinstance(limits, UnsetType) or isinstance(limits.deadline, UnsetType):
+            return None
+        return time.monotonic() + parse_timestamp(limits.deadline) - time.time()

@@ -1,0 +1,44 @@
+"""Error objects and error messages, made from exceptions without telling secrets.
+
+Spec: spec/errors.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET
+
+from dragoman_bus.protocol.error_registry import defaults_of
+from dragoman_bus.protocol.errors import DragomanError
+from dragoman_bus.protocol.payloads import ErrorObject
+
+__all__ = ["error_object", "error_of"]
+
+
+def error_object(code: str, message: str, **members: Any) -> ErrorObject:
+    """An error object with the defaults of its code."""
+    return ErrorObject(
+        **{
+            "code": code,
+            "message": message[:4096],
+            "retryable": defaults_of(code).retryable,
+            "side_effects": "none",
+            **members,
+        }
+    )
+
+
+def error_of(error: DragomanError, *, side_effects: str | None = None) -> ErrorObject:
+    """The error object that tells a Dragoman error to the other side."""
+    details = dict(error.details)
+    supported = details.pop("supportedVersions", None)
+    return error_object(
+        error.code,
+        error.message,
+        retryable=error.retryable,
+        side_effects=side_effects or error.side_effects,
+        retry_after_seconds=UNSET if error.retry_after is None else error.retry_after,
+        supported_versions=supported or UNSET,
+        details=details or UNSET,
+    )

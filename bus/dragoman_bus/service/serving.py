@@ -1,0 +1,173 @@
+"""Puts an instance on the bus and takes it off again without losing work.
+
+Spec: spec/nats-binding.md, subjects; spec/operations.md, drain, keep-alive and deadlines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from msgspec import UnsetType
+
+from dragoman_bus.protocol.a2a import TaskState
+from dragoman_bus.protocol.errors import DragomanError
+from dragoman_bus.protocol.payloads import InstanceState
+from dragoman_bus.protocol.subjects import (
+    SKILL_QUEUE,
+    agent_subject,
+    instance_subject,
+    skill_subject,
+)
+from dragoman_bus.protocol.versions import SUPPORTED_VERSIONS
+from dragoman_bus.registry import LeaseKeeper
+from dragoman_bus.service.instance import Instance
+from dragoman_bus.service.job import Job
+from dragoman_bus.service.micro import MicroResponder, ServiceFacts
+from dragoman_bus.service.refusals import error_object
+from dragoman_bus.service.stream import KEEP_ALIVE_SECONDS
+from dragoman_bus.transports.port import Subscription, Transport
+
+__all__ = ["Serving"]
+
+logger = logging.getLogger("dragoman.service")
+
+TICK_SECONDS = 0.5
+CANCEL_GRACE_SECONDS = 5.0
+CALLER_GONE_SECONDS = 30.0
+
+
+class Serving:
+    """An instance with its subscriptions, its lease, its NATS service answers and its ticker."""
+
+    def __init__(self, transport: Transport, instance: Instance) -> None:
+        self.instance = instance
+        self._transport = transport
+        self._intake: list[Subscription] = []
+        self._control: list[Subscription] = []
+        self._keeper = LeaseKeeper(transport, instance.announce, instance.lease, instance.sender)
+        self._responder = MicroResponder(transport, self._facts(), self._statistics)
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Subscribe first, announce last: who is found in the registry answers.
+
+        Raises:
+            BusUnavailable: no JetStream for the registry, or a subscription was refused.
+        """
+        receive = self.instance.receive
+        subject = instance_subject(self.instance.id, "*")
+        self._control.append(await self._transport.subscribe(subject, receive))
+        for _, subject, queue in self._endpoints():
+            self._intake.append(await self._transport.subscribe(subject, receive, queue=queue))
+        await self._responder.start()
+        await self._keeper.start()
+        self._ticker = asyncio.create_task(self._tick(), name="dragoman ticker")
+
+    async def drain(self, grace_seconds: float) -> bool:
+        """Leave: take nothing new, finish what runs, say goodbye; whether all could finish."""
+        self.instance.state = InstanceState.DRAINING
+        await self._quietly(self._keeper.update())
+        for subscription in self._intake:
+            await self._quietly(subscription.drain())
+        try:
+            await asyncio.wait_for(self.instance.idle(), grace_seconds)
+            finished = True
+        except TimeoutError:
+            finished = False
+            self.instance.cancel_all(error_object("CANCELED", "the agent is shutting down"))
+            await asyncio.wait([asyncio.ensure_future(self.instance.idle())], timeout=1.0)
+        await self.stop()
+        return finished
+
+    async def stop(self) -> None:
+        """Leave at once; running skills are canceled."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self.instance.cancel_all(error_object("CANCELED", "the agent is shutting down"))
+        await self._keeper.stop()
+        await self._quietly(self._responder.stop())
+        for subscription in [*self._intake, *self._control]:
+            await self._quietly(subscription.unsubscribe())
+        await self._quietly(self._transport.flush())
+
+    async def _quietly(self, work: object) -> None:
+        try:
+            await work  # type: ignore[misc]
+        except DragomanError as error:
+            logger.warning("while leaving the bus: %s", error)
+
+    async def _tick(self) -> None:
+        """One ticker for all tasks: first word within a second, keep-alives, deadlines."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            for job in list(self.instance.shelf.running.values()):
+                try:
+                    await self._look_after(job, now)
+                except DragomanError as error:
+                    logger.warning("task %s: %s", job.task_id, error)
+            self.instance.shelf.sweep(now)
+
+    async def _look_after(self, job: Job, now: float) -> None:
+        if job.deadline is not None and now > job.deadline and job.cancel_reason is None:
+            self.instance.cancel(
+                job,
+                error_object("DEADLINE_EXCEEDED", "the deadline passed", side_effects="possible"),
+            )
+        stalled = job.stream.stalled_since
+        if stalled is not None and now - stalled > CALLER_GONE_SECONDS:
+            self.instance.cancel(job, error_object("CANCELED", "the caller reads no more"))
+        if job.canceled_at is not None and now - job.canceled_at > CANCEL_GRACE_SECONDS:
+            await self.instance.finalize(job)
+        elif now - job.stream.sent_at > KEEP_ALIVE_SECONDS / 2 - TICK_SECONDS:
+            await self._speak(job)
+
+    async def _speak(self, job: Job) -> None:
+        if job.work is not None and job.stream.fold.state is TaskState.SUBMITTED:
+            if job.stream.has_room:
+                await job.stream.status(TaskState.WORKING)
+        else:
+            await job.stream.keep_alive()
+
+    def _endpoints(self) -> list[tuple[str, str, str]]:
+        announce = self.instance.announce
+        return [
+            ("rpc", agent_subject(announce.agent), announce.agent),
+            *(
+                (f"skill-{contract.skill}", skill_subject(contract.skill), SKILL_QUEUE)
+                for contract in announce.contracts
+            ),
+        ]
+
+    def _facts(self) -> ServiceFacts:
+        instance = self.instance
+        announce = instance.announce
+        models = announce.models
+        families = [] if isinstance(models, UnsetType) else [facts.family for facts in models]
+        lease = instance.lease()
+        return ServiceFacts(
+            name=announce.agent,
+            id=instance.id,
+            version=announce.card.version,
+            description=announce.card.description,
+            metadata={
+                "dragoman.protocol": ",".join(SUPPORTED_VERSIONS),
+                "dragoman.card": lease.card,
+                "dragoman.models": ",".join(families),
+            },
+            endpoints=self._endpoints(),
+            started=lease.started_at,
+        )
+
+    def _statistics(self) -> dict[str, object]:
+        instance = self.instance
+        return instance.totals.as_statistics(
+            {
+                "state": instance.state.value,
+                "slots": instance.limits.slots,
+                "running": instance.running,
+                "queued": instance.queued,
+            }
+        )
