@@ -1,1 +1,10 @@
 """Agents: functions and models served as skills on the bus."""
+
+from __future__ import annotations
+
+from dragoman_agents.agent import Agent
+from dragoman_agents.context import Context
+from dragoman_agents.loading import load_agent
+from dragoman_agents.serving import serve, serving
+
+__all__ = ["Agent", "Context", "load_agent", "serve", "serving"]

@@ -23,7 +23,7 @@ _NUMBER = {"minimum": "ge", "maximum": "le", "exclusiveMinimum": "gt", "exclusiv
 _ARRAY = {"minItems": "min_length", "maxItems": "max_length"}
 
 
-class _NotCompilable(Exception):  # noqa: N818 - a signal inside this module, not an error
+class _NotCompilable(Exception):
     pass
 
 

@@ -1,0 +1,199 @@
+"""An agent: a name, and functions served as skills.
+
+Spec: spec/model.md. Declaring an agent does nothing on the bus; ``serve`` does.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, overload
+
+from msgspec import UNSET
+
+from dragoman_agents.schemas import SchemaSignature
+from dragoman_agents.signature import Signature, read_signature
+from dragoman_bus.protocol.a2a import (
+    AgentCapabilities,
+    AgentCard,
+    AgentInterface,
+    AgentSkill,
+)
+from dragoman_bus.protocol.contracts import make_contract
+from dragoman_bus.protocol.errors import NotConfigured
+from dragoman_bus.protocol.payloads import AnnounceData, Contract, ModelFacts
+from dragoman_bus.protocol.subjects import agent_subject, is_token
+from dragoman_bus.protocol.versions import CURRENT_VERSION, SUPPORTED_VERSIONS
+
+__all__ = ["Agent", "Skill"]
+
+NATS_BINDING = "https://dragoman.dev/bindings/nats/v1"
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Skill:
+    """One skill of an agent: the function, its card entry and its contract."""
+
+    def __init__(
+        self, card: AgentSkill, contract: Contract, signature: Signature | SchemaSignature
+    ) -> None:
+        self.card = card
+        self.contract = contract
+        self.signature = signature
+
+
+class Agent:
+    """A named set of skills.
+
+    Args:
+        name: 1 to 63 lower-case letters, digits, ``-`` and ``_``.
+        description: What it does, for people and for models that choose.
+        version: The agent's own version.
+        concurrency: Tasks at once per instance.
+        queue: Tasks that may wait per instance; beyond that callers are told to retry.
+        models: What is said of the models it wraps.
+
+    Raises:
+        NotConfigured: a name that cannot be used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        description: str = "",
+        version: str = "1.0.0",
+        concurrency: int = 16,
+        queue: int = 64,
+        models: Sequence[ModelFacts] = (),
+    ) -> None:
+        _check_name(name, "an agent's name")
+        if concurrency < 1 or queue < 0:
+            raise NotConfigured(f"agent {name}: concurrency is at least 1 and queue at least 0")
+        self.name = name
+        self.description = description or name
+        self.version = version
+        self.concurrency = concurrency
+        self.queue = queue
+        self.models = list(models)
+        self.skills: dict[str, Skill] = {}
+
+    @overload
+    def skill(self, function: Function) -> Function: ...
+
+    @overload
+    def skill(
+        self,
+        *,
+        id: str | None = None,
+        description: str | None = None,
+        tags: Sequence[str] = (),
+        text_input: str | None = None,
+        examples: Sequence[str] = (),
+    ) -> Callable[[Function], Function]: ...
+
+    def skill(self, function: Any = None, **options: Any) -> Any:
+        """Serve a function as a skill: ``@agent.skill`` or ``@agent.skill(tags=[…])``.
+
+        The id is the function's name; the description is the first line of its docstring; the
+        schemas come from its signature.
+
+        Raises:
+            NotConfigured: a name or a signature that cannot be used.
+        """
+
+        def register(function: Function) -> Function:
+            self.add_skill(options.pop("id", None) or function.__name__, function, **options)
+            return function
+
+        return register if function is None else register(function)
+
+    def add_skill(
+        self,
+        id: str,
+        function: Callable[..., Any],
+        *,
+        description: str | None = None,
+        tags: Sequence[str] = (),
+        input_schema: dict[str, Any] | None = None,
+        output_schema: dict[str, Any] | None = None,
+        text_input: str | None = None,
+        examples: Sequence[str] = (),
+    ) -> None:
+        """Serve a function as a skill, with schemas given or read from its signature.
+
+        With ``input_schema`` the function takes ``(input, ctx)``: the decoded input as one value.
+
+        Raises:
+            NotConfigured: a name, schema or signature that cannot be used.
+        """
+        _check_name(id, f"agent {self.name}: a skill's id")
+        if id in self.skills:
+            raise NotConfigured(f"agent {self.name} has two skills named {id!r}")
+        signature: Signature | SchemaSignature
+        if input_schema is not None:
+            output = {"type": "string"} if output_schema is None else output_schema
+            signature = SchemaSignature(function, input_schema, output, text_input)
+        else:
+            signature = read_signature(function)
+        contract = make_contract(
+            id,
+            signature.input_schema,
+            signature.output_schema,
+            text_input=text_input or signature.text_input,
+            streaming=signature.kind == "stream" or None,
+        )
+        words = description or (inspect.getdoc(function) or id).splitlines()[0]
+        card = AgentSkill(
+            id=id,
+            name=id.replace("_", " ").replace("-", " "),
+            description=words,
+            tags=list(tags),
+            examples=list(examples) or UNSET,
+        )
+        self.skills[id] = Skill(card, contract, signature)
+
+    def announcement(self) -> AnnounceData:
+        """What the agent says of itself in the registry.
+
+        Raises:
+            NotConfigured: it has no skill.
+        """
+        if not self.skills:
+            raise NotConfigured(
+                f"agent {self.name} has no skill: decorate a function with @agent.skill"
+            )
+        return AnnounceData(
+            agent=self.name,
+            card=self.card(),
+            contracts=[skill.contract for skill in self.skills.values()],
+            protocol_versions=list(SUPPORTED_VERSIONS),
+            models=self.models or UNSET,
+        )
+
+    def card(self) -> AgentCard:
+        """The A2A AgentCard."""
+        modes = ["text/plain", "application/json"]
+        return AgentCard(
+            name=self.name,
+            description=self.description,
+            supported_interfaces=[
+                AgentInterface(
+                    url=f"nats:{agent_subject(self.name)}",
+                    protocol_binding=NATS_BINDING,
+                    protocol_version=CURRENT_VERSION,
+                )
+            ],
+            version=self.version,
+            capabilities=AgentCapabilities(streaming=True),
+            default_input_modes=modes,
+            default_output_modes=modes,
+            skills=[skill.card for skill in self.skills.values()],
+        )
+
+
+def _check_name(name: str, what: str) -> None:
+    if not is_token(name):
+        raise NotConfigured(
+            f"{what} is 1 to 63 of lower-case letters, digits, - and _; {name!r} is not"
+        )

@@ -1,0 +1,141 @@
+"""What a running skill sees of its task: emit, ask, delegate, report.
+
+Spec: spec/operations.md; spec/model.md, limits and lineage.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from dragoman_agents.usage import add_usage
+from dragoman_bus.client import Bus, Result
+from dragoman_bus.identifiers import new_identifier
+from dragoman_bus.protocol.a2a import Artifact, Message, Part, Role, TaskState, text_part
+from dragoman_bus.protocol.contracts import OUTPUT_ARTIFACT, input_from_message, text_of
+from dragoman_bus.protocol.errors import LocalError
+from dragoman_bus.protocol.payloads import Lineage, ModelIdentity, Usage
+from dragoman_bus.service import Job
+
+__all__ = ["Context"]
+
+
+class Context:
+    """One task, from the inside of its skill."""
+
+    def __init__(self, job: Job, agent: str, bus: Bus) -> None:
+        self._job = job
+        self._agent = agent
+        self._bus = bus
+        self.usage: Usage | None = None
+        self.model: ModelIdentity | None = None
+        self.emitted: list[str] = []
+        self.has_emitted = False
+
+    @property
+    def task_id(self) -> str:
+        """The task's id."""
+        return self._job.task_id
+
+    @property
+    def context_id(self) -> str:
+        """The conversation the task belongs to."""
+        return self._job.stream.fold.context_id
+
+    @property
+    def message(self) -> Message:
+        """The whole A2A message of the request."""
+        return self._job.data.message
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds that remain; ``None`` without a deadline."""
+        return self._job.remaining()
+
+    @property
+    def canceled(self) -> bool:
+        """Whether the task was canceled; for functions in threads, which cannot be interrupted."""
+        return self._job.cancel_reason is not None
+
+    async def emit(self, content: str | Part) -> None:
+        """Stream a piece of the output; waits when the caller does not keep up."""
+        part = text_part(content) if isinstance(content, str) else content
+        if isinstance(content, str):
+            self.emitted.append(content)
+        await self._job.stream.artifact(
+            Artifact(artifact_id=OUTPUT_ARTIFACT, parts=[part]), append=self.has_emitted
+        )
+        self.has_emitted = True
+
+    async def status(self, words: str) -> None:
+        """Tell the caller what is going on."""
+        await self._job.stream.status(TaskState.WORKING, self._say(words))
+
+    async def ask(self, question: str) -> Any:
+        """Ask the caller and wait for the reply: its text, or its decoded data."""
+        reply = await self._job.ask(self._say(question))
+        text = text_of(reply.parts)
+        return json.loads(bytes(input_from_message(reply, None))) if text is None else text
+
+    async def delegate(self, skill: str, *, agent: str | None = None, **input: Any) -> Result:
+        """Have another agent do a part of the work, within what remains of the limits.
+
+        Raises:
+            LocalError: ``LIMIT_EXCEEDED`` when no hop remains.
+            DragomanError: whatever the child task raises.
+        """
+        limits = self._job.data.limits
+        hops = 8
+        tokens = None
+        cost = None
+        if not isinstance(limits, UnsetType):
+            hops = 8 if isinstance(limits.max_hops, UnsetType) else limits.max_hops
+            tokens = None if isinstance(limits.max_tokens, UnsetType) else limits.max_tokens
+            cost = None if isinstance(limits.max_cost, UnsetType) else limits.max_cost
+        if hops < 1:
+            raise LocalError("no hop remains for a delegation", code="LIMIT_EXCEEDED")
+        result = await self._bus.ask(
+            skill,
+            input,
+            agent=agent,
+            deadline=self.deadline if self.deadline is not None else 300.0,
+            context_id=self.context_id,
+            max_hops=hops - 1,
+            max_tokens=tokens,
+            max_cost=cost,
+            lineage=self._lineage(),
+        )
+        if result.usage is not None:
+            self.report_usage(result.usage)
+        return result
+
+    def report_usage(self, usage: Usage) -> None:
+        """Add to what the task used."""
+        self.usage = add_usage(self.usage, usage)
+
+    def served_by(self, *, provider: str, family: str, model: str | None = None) -> None:
+        """Say which model produced the output."""
+        self.model = ModelIdentity(provider=provider, family=family, model=model or UNSET)
+
+    def _lineage(self) -> Lineage:
+        above = self._job.data.lineage
+        if isinstance(above, UnsetType):
+            return Lineage(
+                parent_task_id=self.task_id, root_task_id=self.task_id, path=[self._agent]
+            )
+        return Lineage(
+            parent_task_id=self.task_id,
+            root_task_id=above.root_task_id,
+            path=[*above.path, self._agent],
+        )
+
+    def _say(self, words: str) -> Message:
+        return Message(
+            message_id=new_identifier(),
+            role=Role.AGENT,
+            parts=[text_part(words)],
+            task_id=self.task_id,
+            context_id=self.context_id,
+        )

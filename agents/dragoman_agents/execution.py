@@ -1,0 +1,116 @@
+"""One task run through its skill: input judged, function called, output judged, errors told.
+
+Spec: spec/operations.md, submit; spec/errors.md. No traceback and no foreign exception text that
+may hold secrets goes onto the wire beyond the exception's own words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+from msgspec import UNSET
+
+from dragoman_agents.agent import Agent, Skill
+from dragoman_agents.context import Context
+from dragoman_bus.client import Bus
+from dragoman_bus.protocol.a2a import Artifact, TaskState
+from dragoman_bus.protocol.contracts import artifact_for_output, input_from_message
+from dragoman_bus.protocol.errors import DragomanError, InvalidInput
+from dragoman_bus.protocol.payloads import ErrorObject, Receipt
+from dragoman_bus.service import Instance, Job, Outcome
+from dragoman_bus.service.refusals import error_object, error_of
+
+__all__ = ["SkillRunner"]
+
+logger = logging.getLogger("dragoman.agents")
+
+
+class SkillRunner:
+    """Runs the skills of one agent; given to an ``Instance`` as its ``run``.
+
+    Args:
+        agent: Whose skills.
+        bus: For delegation.
+        threads: Runs functions that are not coroutines.
+    """
+
+    def __init__(self, agent: Agent, bus: Bus, threads: Executor) -> None:
+        self.instance: Instance | None = None
+        self._agent = agent
+        self._bus = bus
+        self._threads = threads
+
+    async def __call__(self, job: Job) -> Outcome:
+        """Run one task to its end; cancellation passes through."""
+        skill = self._agent.skills[job.data.skill]
+        context = Context(job, self._agent.name, self._bus)
+        try:
+            value = await self._call(skill, job, context)
+            outcome = Outcome(
+                state=TaskState.COMPLETED, artifacts=self._artifacts(skill, value, context)
+            )
+        except InvalidInput as error:
+            outcome = Outcome(state=TaskState.REJECTED, error=error_of(error))
+        except DragomanError as error:
+            outcome = Outcome(
+                state=TaskState.FAILED, error=error_of(error, side_effects="possible")
+            )
+        except Exception as error:  # noqa: BLE001 - a skill may raise anything; all of it is told
+            outcome = Outcome(state=TaskState.FAILED, error=self._unexpected(job, error))
+        outcome.usage = context.usage
+        outcome.receipt = self._receipt(skill, job, context)
+        return outcome
+
+    async def _call(self, skill: Skill, job: Job, context: Context) -> Any:
+        signature = skill.signature
+        contract = skill.contract
+        text_input = None if contract.text_input is UNSET else contract.text_input
+        document = input_from_message(job.data.message, text_input or None)
+        arguments = signature.decode(document)
+        if signature.takes_context:
+            arguments["ctx"] = context
+        if signature.kind == "async":
+            return await signature.function(**arguments)
+        if signature.kind == "stream":
+            async for piece in signature.function(**arguments):
+                await context.emit(piece)
+            return None
+        return await self._in_thread(partial(signature.function, **arguments))
+
+    async def _in_thread(self, call: partial[Any]) -> Any:
+        # A thread cannot be interrupted: its slot stays taken until it ends (spec: cancel).
+        future = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    def _artifacts(self, skill: Skill, value: Any, context: Context) -> list[Artifact] | None:
+        streamed = "".join(context.emitted)
+        if context.has_emitted and (value is None or value == streamed):
+            skill.signature.check_output(streamed)
+            return None
+        return [artifact_for_output(skill.signature.check_output(value))]
+
+    def _receipt(self, skill: Skill, job: Job, context: Context) -> Receipt:
+        started = job.started_at or job.accepted_at
+        return Receipt(
+            agent=self._agent.name,
+            instance=self.instance.id if self.instance else self._agent.name,
+            skill=skill.card.id,
+            contract=skill.contract.digest,
+            model=context.model or UNSET,
+            queued_milliseconds=round((started - job.accepted_at) * 1000, 3),
+            run_milliseconds=round((time.monotonic() - started) * 1000, 3),
+        )
+
+    def _unexpected(self, job: Job, error: Exception) -> ErrorObject:
+        logger.error("skill %s failed on task %s", job.data.skill, job.task_id, exc_info=error)
+        words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return error_object("SKILL_FAILED", words[:1024], side_effects="possible")

@@ -1,0 +1,75 @@
+"""A skill whose contract is given as JSON Schemas, not as a signature.
+
+Spec: spec/model.md, contracts. Declared agents use this: their input is one decoded value.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw
+
+from dragoman_bus.protocol.errors import InvalidInput, RemoteError
+from dragoman_bus.validation import validate_value
+
+__all__ = ["SchemaSignature"]
+
+
+class SchemaSignature:
+    """How to call ``function(input, ctx)`` under schemas that were given."""
+
+    takes_context = True
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        input_schema: dict[str, Any],
+        output_schema: dict[str, Any],
+        text_input: str | None,
+    ) -> None:
+        self.function = function
+        self.input_schema = input_schema
+        self.output_schema = output_schema
+        self.text_input = text_input
+        self.kind: Literal["async", "sync", "stream"] = _kind_of(function)
+
+    def decode(self, document: Raw) -> dict[str, Any]:
+        """The argument in a JSON document.
+
+        Raises:
+            InvalidInput: naming the failing paths.
+        """
+        value = msgspec.json.decode(document)
+        violations = validate_value(self.input_schema, value)
+        if violations:
+            raise InvalidInput(f"the input does not fit: {_sentence(violations)}")
+        return {"input": value}
+
+    def check_output(self, value: Any) -> Any:
+        """``value``, if the output schema allows it.
+
+        Raises:
+            RemoteError: ``INVALID_OUTPUT``.
+        """
+        violations = validate_value(self.output_schema, value)
+        if violations:
+            raise RemoteError(
+                f"the skill's output breaks its contract: {_sentence(violations)}",
+                code="INVALID_OUTPUT",
+                side_effects="possible",
+            )
+        return value
+
+
+def _kind_of(function: Callable[..., Any]) -> Literal["async", "sync", "stream"]:
+    if inspect.isasyncgenfunction(function):
+        return "stream"
+    return "async" if inspect.iscoroutinefunction(function) else "sync"
+
+
+def _sentence(violations: list[Any]) -> str:
+    shown = violations[:3]
+    return "; ".join(f"{violation.path or '/'}: {violation.message}" for violation in shown)

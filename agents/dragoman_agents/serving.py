@@ -1,0 +1,118 @@
+"""Serves an agent on the bus until it is told to stop.
+
+Spec: spec/operations.md, drain. ``serving`` is for programs and tests, ``serve`` for processes:
+SIGTERM and SIGINT drain (finish, say goodbye), a second signal leaves at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from dragoman_agents.agent import Agent
+from dragoman_agents.execution import SkillRunner
+from dragoman_bus.client import Bus
+from dragoman_bus.service import Instance, InstanceLimits, Serving
+from dragoman_bus.transports.port import Transport
+
+__all__ = ["DEFAULT_GRACE_SECONDS", "DEFAULT_LEASE_SECONDS", "serve", "serving"]
+
+logger = logging.getLogger("dragoman.agents")
+
+DEFAULT_GRACE_SECONDS = 30.0
+DEFAULT_LEASE_SECONDS = 10.0
+
+
+@asynccontextmanager
+async def serving(
+    agent: Agent,
+    transport: Transport,
+    *,
+    lease_seconds: float = DEFAULT_LEASE_SECONDS,
+    grace_seconds: float = DEFAULT_GRACE_SECONDS,
+) -> AsyncIterator[Instance]:
+    """Serve ``agent`` over a connected transport while the context is open, then drain.
+
+    Raises:
+        NotConfigured: the agent has no skill.
+        BusUnavailable: the server has no JetStream, or refuses a subject.
+    """
+    announce = agent.announcement()
+    limits = InstanceLimits(slots=agent.concurrency, queue=agent.queue, lease_seconds=lease_seconds)
+    threads = ThreadPoolExecutor(agent.concurrency, thread_name_prefix=f"dragoman-{agent.name}")
+    async with Bus(transport, name=agent.name[:50]) as bus:
+        runner = SkillRunner(agent, bus, threads)
+        instance = Instance(transport, announce, runner, limits)
+        runner.instance = instance
+        served = Serving(transport, instance)
+        try:
+            await served.start()
+            yield instance
+            await served.drain(grace_seconds)
+        finally:
+            await served.stop()
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def serve(
+    agent: Agent,
+    server: str | None = None,
+    *,
+    lease_seconds: float = DEFAULT_LEASE_SECONDS,
+    grace_seconds: float = DEFAULT_GRACE_SECONDS,
+) -> None:
+    """Serve ``agent`` at a nats-server until SIGTERM, SIGINT, or an operator's drain.
+
+    Args:
+        agent: The agent.
+        server: URL; default ``NATS_URL``, else ``nats://127.0.0.1:4222``.
+        lease_seconds: How long after a kill the registry still lists the instance.
+        grace_seconds: How long running tasks may take to finish when it leaves.
+
+    Raises:
+        BusUnavailable: nobody answers there.
+    """
+    from dragoman_bus.transports.nats import connect_nats
+
+    stop = asyncio.Event()
+    with _signals(stop):
+        transport = await connect_nats(server, name=agent.name)
+        try:
+            async with serving(
+                agent, transport, lease_seconds=lease_seconds, grace_seconds=grace_seconds
+            ) as instance:
+                logger.info("agent %s serves as %s", agent.name, instance.id)
+                waits = [
+                    asyncio.create_task(stop.wait()),
+                    asyncio.create_task(instance.drain_requested.wait()),
+                ]
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                for wait in waits:
+                    wait.cancel()
+        finally:
+            await transport.close()
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    """The first signal sets ``stop``; the second has its usual effect, which ends the process."""
+    loop = asyncio.get_running_loop()
+    handled = (signal.SIGTERM, signal.SIGINT)
+
+    def first() -> None:
+        stop.set()
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+    for number in handled:
+        loop.add_signal_handler(number, first)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
