@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from msgspec import structs
 
 from dragoman_agents.models.errors import ModelError
+from dragoman_agents.models.log_guard import guard_logs
 from dragoman_agents.models.openai_wire import AnswerBuilder, LimitParameter, chat_arguments
 from dragoman_agents.models.port import (
     Capability,
@@ -74,6 +75,8 @@ class OpenAICompatible:
         self._key = read_secret(
             variable=settings.api_key_env, file=settings.api_key_file, environment=environment
         )
+        if self._key is not None:
+            guard_logs(self._key)
         self._headers = {} if official else _without_ambient_headers(sdk.omit)
         # Otherwise the SDK would take OPENAI_API_KEY and send it wherever base_url points.
         self._headers["Authorization"] = (
@@ -173,7 +176,10 @@ class OpenAICompatible:
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         arguments = chat_arguments(
-            request, model=self.settings.model, limit_parameter=self._limit_parameter
+            request,
+            model=self.settings.model,
+            limit_parameter=self._limit_parameter,
+            native_schema=self.settings.structured_output,
         )
         seconds = self._seconds_left(request)
         return arguments | {

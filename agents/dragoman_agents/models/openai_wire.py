@@ -8,6 +8,7 @@ not validate what a server sends, so a missing or mistyped member surfaces here 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -39,12 +40,23 @@ FINISHES: Mapping[str, Finish] = {
 
 REFUSAL_SHOWN = 300
 
+FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*)\n```\s*$", re.DOTALL)
+"""Models that are only told a schema like to wrap their JSON in a code block."""
+
 
 def chat_arguments(
-    request: Request, *, model: str, limit_parameter: LimitParameter
+    request: Request, *, model: str, limit_parameter: LimitParameter, native_schema: bool = True
 ) -> dict[str, Any]:
-    """The keyword arguments of ``chat.completions.create`` for ``request``."""
-    arguments: dict[str, Any] = {"model": model, "messages": _messages(request)}
+    """The keyword arguments of ``chat.completions.create`` for ``request``.
+
+    Args:
+        request: What to ask.
+        model: The model's id.
+        limit_parameter: How the server spells the output limit.
+        native_schema: Whether the server takes a JSON Schema; else the model is told it in words.
+    """
+    told = None if native_schema else request.schema
+    arguments: dict[str, Any] = {"model": model, "messages": _messages(request, told)}
     if request.tools:
         arguments["tools"] = [
             {
@@ -57,7 +69,7 @@ def chat_arguments(
             }
             for tool in request.tools
         ]
-    if request.schema is not None:
+    if request.schema is not None and native_schema:
         arguments["response_format"] = _response_format(request.schema)
     if request.max_output_tokens is not None:
         arguments[limit_parameter] = request.max_output_tokens
@@ -191,7 +203,7 @@ class AnswerBuilder:
                 "raise max_output_tokens",
             )
         try:
-            return json.loads(text)
+            return json.loads(FENCE.sub(r"\1", text))
         except ValueError:
             raise ModelError(
                 "internal",
@@ -208,8 +220,12 @@ class AnswerBuilder:
         )
 
 
-def _messages(request: Request) -> list[dict[str, Any]]:
-    system = [{"role": "system", "content": request.system}] if request.system else []
+def _messages(request: Request, told: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    instructions = [request.system] if request.system else []
+    if told is not None:
+        schema = json.dumps(told, ensure_ascii=False)
+        instructions.append(f"Answer only with JSON that fits this JSON Schema: {schema}")
+    system = [{"role": "system", "content": "\n\n".join(instructions)}] if instructions else []
     return system + [_message(message) for message in request.messages]
 
 

@@ -23,7 +23,7 @@ SHORTEST_REDACTED = 4
 class Secret:
     """A secret text. Only ``reveal`` gives it away; ``str``, ``repr`` and pickling do not."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("__weakref__", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
