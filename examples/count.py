@@ -50,8 +50,9 @@ def count(text: str, most: int = 5) -> Counts:
 @agent.skill(tags=["text"])
 async def report(text: str, *, ctx: Context) -> Report:
     """Reports on a text: counts it here, and asks other agents what it mentions and is about."""
+    await ctx.status("asking for findings and a verdict")
     findings, verdict = await asyncio.gather(
         ctx.delegate("extract", text=text),
         ctx.delegate("classify", text=text),
     )
-    return Report(counts=count(text), findings=findings, verdict=verdict)
+    return Report(counts=count(text), findings=findings.value, verdict=verdict.value)

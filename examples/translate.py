@@ -6,9 +6,10 @@ No language model, and no grammar: a word that the glossary lacks stands in ⟨b
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from dragoman_agents import Agent, Context
+from dragoman_agents import Agent
 
 agent = Agent("translator", description="Translates word by word from a glossary")
 
@@ -28,12 +29,10 @@ PATTERN = re.compile(rf"\b(?:{PHRASES})\b|[A-Za-z]+(?:'[a-z]+)?", re.IGNORECASE)
 
 
 @agent.skill(tags=["text", "language"])
-async def translate(text: str, *, ctx: Context) -> str:
+async def translate(text: str) -> AsyncIterator[str]:
     """Translates English to French word by word; unknown words are marked, never guessed."""
-    translated = [PATTERN.sub(_translate, line) for line in text.splitlines(keepends=True)]
-    for line in translated:
-        await ctx.emit(line)
-    return "".join(translated)
+    for line in text.splitlines(keepends=True):
+        yield PATTERN.sub(_translate, line)
 
 
 def _translate(match: re.Match[str]) -> str:

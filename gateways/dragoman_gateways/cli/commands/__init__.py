@@ -1,0 +1,1 @@
+"""One module per command: its options and help; what does the work is imported when it runs."""

@@ -1,0 +1,81 @@
+"""``dragoman ask``: give a task to a skill and read the answer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from dragoman_gateways.cli.options import bus_options, json_option, pass_settings
+from dragoman_gateways.cli.settings import Settings
+
+__all__ = ["command"]
+
+
+@click.command("ask")
+@click.argument("target", metavar="SKILL|AGENT/SKILL")
+@click.argument("text", required=False)
+@click.option("--agent", metavar="NAME", help="Only this agent; the same as AGENT/SKILL.")
+@click.option("--input", "document", metavar="JSON", help="The input as a JSON document.")
+@click.option(
+    "--file",
+    "path",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take the text from a file.",
+)
+@click.option(
+    "--deadline",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=300.0,
+    show_default=True,
+    help="How long the task may take.",
+)
+@json_option
+@bus_options
+@pass_settings
+def command(
+    settings: Settings,
+    target: str,
+    text: str | None,
+    agent: str | None,
+    document: str | None,
+    path: Path | None,
+    deadline: float,
+) -> int:
+    """Give a task to a skill (whoever has it), or to the skill of one agent.
+
+    TEXT is the input; - reads it from standard input. The answer streams to standard output;
+    progress, who answered, the model, the time and the cost go to standard error. A question of
+    the task is asked back on the terminal. Ctrl-C cancels the task.
+
+    \b
+    dragoman ask translate "Good morning!"
+    dragoman ask counter/count --file letter.txt --input '{"most": 3}'
+    """
+    from dragoman_gateways.cli.asking import Question, ask, build_input, parse_target
+
+    if text is not None and path is not None:
+        raise click.UsageError("give the text as an argument or with --file, not both")
+    skill, chosen = parse_target(target, agent)
+    return ask(
+        Question(
+            skill=skill,
+            agent=chosen,
+            input=build_input(_read(text, path), document),
+            deadline=deadline,
+        ),
+        settings,
+    )
+
+
+def _read(text: str | None, path: Path | None) -> str | None:
+    if path is None and text != "-":
+        return text
+    content = sys.stdin.buffer.read() if path is None else path.read_bytes()
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{path or 'standard input'} is not UTF-8 text") from None

@@ -1,0 +1,79 @@
+"""How a failure is told: one sentence, what to do about it, and an exit code. No traceback."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from dragoman_bus.protocol.errors import DragomanError
+from dragoman_gateways.cli.exit_codes import ExitCode, exit_code_of
+from dragoman_gateways.cli.output import error_console, printable, write_json
+from dragoman_gateways.cli.settings import Settings
+
+__all__ = ["error_document", "report_failure", "sentence"]
+
+REPORT = "This is a defect in dragoman: run it again with --debug and report what it shows."
+
+
+def report_failure(error: BaseException, settings: Settings) -> ExitCode:
+    """Tell people (standard error) or a program (standard output); returns the exit code."""
+    code = exit_code_of(error)
+    if settings.debug:
+        error_console().print(
+            "".join(traceback.format_exception(error)), style="dim", markup=False, end=""
+        )
+    if settings.json:
+        write_json({"event": "error", "exitCode": int(code), "error": error_document(error)})
+    else:
+        error_console().print(f"[bold red]dragoman:[/] {_escaped(sentence(error))}")
+        action = _action(error)
+        if action:
+            error_console().print(f"  {_escaped(action)}", style="dim")
+    return code
+
+
+def error_document(error: BaseException) -> dict[str, Any]:
+    """A failure for programs; the members of an ``error`` message, and ``action``."""
+    if not isinstance(error, DragomanError):
+        return {"code": "INTERNAL", "message": sentence(error), "retryable": False}
+    document: dict[str, Any] = {
+        "code": error.code,
+        "message": error.message,
+        "retryable": error.retryable,
+        "sideEffects": error.side_effects,
+    }
+    optional = {
+        "retryAfterSeconds": error.retry_after,
+        "taskId": error.task_id,
+        "action": error.action,
+        "details": dict(error.details),
+    }
+    return document | {name: value for name, value in optional.items() if value}
+
+
+def sentence(error: BaseException) -> str:
+    """What happened, as one sentence with its full stop."""
+    if isinstance(error, DragomanError):
+        text = error.message
+    elif isinstance(error, KeyboardInterrupt):
+        text = "interrupted"
+    else:
+        text = f"{type(error).__name__}: {error}"
+    text = printable(text).strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _action(error: BaseException) -> str:
+    if isinstance(error, DragomanError):
+        if error.action[:16].lower() in error.message.lower():
+            # The message says it already, and more exactly.
+            return f"({error.code})"
+        wait = "" if error.retry_after is None else f" Retry after {error.retry_after:g} s."
+        return f"{error.action}{wait} ({error.code})".strip()
+    return "" if isinstance(error, KeyboardInterrupt) else REPORT
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,141 @@
+"""``dragoman ls``: who is on the bus, as a table or as JSON, once or as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import UNSET
+from rich.table import Table
+from rich.text import Text
+
+from dragoman_bus.client import Bus, connect
+from dragoman_bus.protocol.payloads import InstanceState
+from dragoman_bus.registry.view import AgentView
+from dragoman_gateways.cli.event_loop import first_of, run, stop_on_signals
+from dragoman_gateways.cli.exit_codes import ExitCode
+from dragoman_gateways.cli.output import console, error_console, printable, write_json
+from dragoman_gateways.cli.settings import Settings
+from dragoman_gateways.cli.words import NO_MODEL, plural, short_digest
+
+__all__ = ["Selection", "agent_document", "agent_table", "list_agents"]
+
+NOBODY = "No agent is on the bus. Start one with `dragoman run FILE.py:agent`, or `dragoman up`."
+
+
+@dataclass(kw_only=True)
+class Selection:
+    """Which agents to show; everything given must fit."""
+
+    agent: str | None = None
+    skill: str | None = None
+    tags: tuple[str, ...] = field(default=())
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is left out."""
+        return self.agent is None and self.skill is None and not self.tags
+
+
+def list_agents(selection: Selection, settings: Settings, *, watch: bool) -> ExitCode:
+    """Show the agents; see ``dragoman ls --help``."""
+    return run(_list(selection, settings, watch))
+
+
+async def _list(selection: Selection, settings: Settings, watch: bool) -> ExitCode:
+    with stop_on_signals() as stop:
+        async with connect(settings.server_url(), name="cli") as bus:
+            if watch:
+                await first_of(stop, _follow(bus, selection, settings))
+            else:
+                _show(await _find(bus, selection), selection, settings)
+    return ExitCode.OK
+
+
+async def _find(bus: Bus, selection: Selection) -> list[AgentView]:
+    return await bus.discover(agent=selection.agent, skill=selection.skill, tags=selection.tags)
+
+
+async def _follow(bus: Bus, selection: Selection, settings: Settings) -> None:
+    directory = await bus.directory()
+    changed = asyncio.Event()
+    directory.add_listener(lambda _: changed.set())
+    if settings.json or not console().is_terminal:
+        while True:
+            changed.clear()
+            _show(await _find(bus, selection), selection, settings)
+            await changed.wait()
+    from rich.live import Live
+
+    with Live(console=console(), auto_refresh=False, screen=False) as live:
+        while True:
+            changed.clear()
+            views = await _find(bus, selection)
+            live.update(agent_table(views) if views else Text(NOBODY, style="dim"), refresh=True)
+            await changed.wait()
+
+
+def _show(views: list[AgentView], selection: Selection, settings: Settings) -> None:
+    if settings.json:
+        write_json({"agents": [agent_document(view) for view in views]})
+    elif views:
+        console().print(agent_table(views))
+    else:
+        text = NOBODY if selection.is_all else "No agent on the bus fits."
+        error_console().print(text, style="dim", markup=False)
+
+
+def agent_table(views: list[AgentView]) -> Table:
+    """The agents as people read them."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("AGENT", "INSTANCES", "SKILLS", "STATE", "LOAD", "MODELS", "CARD"):
+        table.add_column(heading, justify="right" if heading == "INSTANCES" else "left")
+    for view in views:
+        ready, state = view.is_ready, "ready" if view.is_ready else "draining"
+        draining = sum(lease.state is InstanceState.DRAINING for lease in view.instances)
+        if ready and draining:
+            state = f"ready, {draining} draining"
+        table.add_row(
+            Text(printable(view.name), style="bold"),
+            str(len(view.instances)),
+            Text(printable(", ".join(view.skills))),
+            Text(state, style="green" if ready else "yellow"),
+            _load(view),
+            Text(printable(", ".join(view.model_names()) or NO_MODEL), style="dim"),
+            Text(short_digest(view.digest), style="dim"),
+        )
+    return table
+
+
+def agent_document(view: AgentView) -> dict[str, Any]:
+    """An agent for programs; instances are the data of their leases."""
+    skills = []
+    for skill in view.announce.card.skills:
+        contract = view.contract(skill.id)
+        document: dict[str, Any] = {
+            "id": skill.id,
+            "description": skill.description,
+            "tags": skill.tags,
+        }
+        if contract is not None:
+            document["contract"] = contract.digest
+        skills.append(document)
+    return {
+        "agent": view.name,
+        "description": view.announce.card.description,
+        "version": view.announce.card.version,
+        "card": view.digest,
+        "state": "ready" if view.is_ready else "draining",
+        "skills": skills,
+        "models": [] if view.announce.models is UNSET else view.announce.models,
+        "instances": view.instances,
+    }
+
+
+def _load(view: AgentView) -> str:
+    running = sum(lease.running for lease in view.instances)
+    slots = sum(lease.slots for lease in view.instances)
+    queued = sum(lease.queued for lease in view.instances)
+    waiting = f", {plural(queued, 'task')} waiting" if queued else ""
+    return f"{running} of {slots}{waiting}"
