@@ -101,6 +101,7 @@ class Conversation:
         self._retries = retries
         self._probes = 0
         self._answered = 0
+        self._cancel_wanted: str | None = None
         self._asked_at = 0.0
         self._resend: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -158,8 +159,14 @@ class Conversation:
         return update
 
     def cancel_soon(self, reason: str) -> None:
-        """Tell the agent to stop, without waiting for it."""
-        if self.instance is not None:
+        """Tell the agent to stop, without waiting for it.
+
+        Before its first message nobody knows which instance has the task; then the cancellation
+        goes out as soon as that is known (spec/operations.md, cancel).
+        """
+        if self.instance is None:
+            self._cancel_wanted = reason
+        else:
             data = CancelData(task_id=self.data.task_id, reason=reason)
             self._courier.send_soon(
                 instance_subject(self.instance, "cancel"),
@@ -243,6 +250,8 @@ class Conversation:
         if sender is not None and sender != (self.agent, self.instance):
             self.agent, self.instance = sender
             self._wake()
+            if self._cancel_wanted is not None:
+                self.cancel_soon(self._cancel_wanted)
         stream = self.stream
         try:
             stream.feed(message, keep=self.keeps_updates)
