@@ -128,7 +128,7 @@ def _rewrite(table: Any, key: str, change: Callable[[str], str]) -> None:
 
 
 def _names_file(module: str) -> bool:
-    return module.rpartition(":")[0].endswith(".py")
+    return module.endswith(".py") or module.rpartition(":")[0].endswith(".py")
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

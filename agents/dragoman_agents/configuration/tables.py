@@ -129,7 +129,8 @@ class AgentDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A table ``[[agents]]``: an agent in a Python module, or one declared without code.
 
     Attributes:
-        module: ``package.module:name`` or ``file.py:name`` of an ``Agent``. Then only ``replicas``
+        module: ``package.module:name`` or ``file.py:name`` of an ``Agent``; the name may be left
+            out where there is only one. Then only ``replicas``
             and ``concurrency`` may stand beside it.
         name: The agent's name on the bus.
         description: What it is, for people and for models that choose among agents.
@@ -141,9 +142,7 @@ class AgentDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         replicas: How many processes serve it.
     """
 
-    module: Annotated[str, Meta(pattern=r"^[^:]+(:[^:\\/]+)?:[A-Za-z_][A-Za-z0-9_.]*$(?!\n)")] | (
-        None
-    ) = None
+    module: Text | None = None
     name: Token | None = None
     description: Text | None = None
     version: Text = "1.0.0"

@@ -7,7 +7,7 @@ whether to retry, to ask another model, or to give up. An adapter never retries:
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct, field
@@ -162,10 +162,10 @@ class ModelAdapter(Protocol):
             ModelError: the only error; its kind says what to do.
         """
 
-    def stream(self, request: Request) -> AsyncIterator[Event]:
+    def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """Ask, and take the answer as it comes; the last event is ``Done``.
 
-        An async generator: leave it early with ``contextlib.aclosing``, which abandons the call.
+        Leave it early with ``contextlib.aclosing``, which abandons the call.
 
         Raises:
             ModelError: while iterating.

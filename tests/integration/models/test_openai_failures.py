@@ -219,9 +219,7 @@ async def test_cancellation_reaches_the_socket(
     adapter: OpenAICompatible, server: OpenAIServer, answer: Answer, streamed: bool
 ) -> None:
     server.answer_with(answer)
-    work = asyncio.ensure_future(
-        collect(adapter, ask()) if streamed else adapter.generate(ask())  # type: ignore[arg-type]
-    )
+    work = asyncio.ensure_future(collect(adapter, ask()) if streamed else adapter.generate(ask()))
     await asyncio.wait_for(server.stalling.wait(), 5)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,144 @@
+"""An agent without code: a model, a prompt and skills from the configuration file.
+
+Text is streamed as the model writes it; a skill with an output schema answers with JSON. Every
+task says which model served it, what it used and, where a price is declared, what it cost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Any
+
+from dragoman_agents.agent import Agent
+from dragoman_agents.configuration.tables import AgentDeclaration, SkillDeclaration
+from dragoman_agents.context import Context
+from dragoman_agents.loading import load_agent
+from dragoman_agents.models import port
+from dragoman_agents.models.openai_compatible import OpenAICompatible
+from dragoman_agents.models.port import Done, Message, ModelAdapter, Request, Result, TextDelta
+from dragoman_agents.models.pricing import model_facts, task_usage
+from dragoman_agents.models.settings import ModelSettings
+from dragoman_agents.prompts import render_prompt
+from dragoman_bus.protocol.errors import NotConfigured
+
+__all__ = ["build_agent", "declared_agent", "make_adapter"]
+
+
+def build_agent(declaration: AgentDeclaration) -> Agent:
+    """The agent of one ``[[agents]]`` table, loaded from its module or made from its declaration.
+
+    Raises:
+        NotConfigured: the module, the model's key or the model's package is missing.
+    """
+    if declaration.module is None:
+        return declared_agent(declaration)
+    agent = load_agent(declaration.module)
+    if declaration.concurrency is not None:
+        agent.concurrency = declaration.concurrency
+    return agent
+
+
+def make_adapter(settings: ModelSettings) -> ModelAdapter:
+    """The adapter that ``settings.provider`` names.
+
+    Raises:
+        NotConfigured: its key or its package is missing.
+    """
+    return OpenAICompatible(settings)
+
+
+def declared_agent(declaration: AgentDeclaration, *, adapter: ModelAdapter | None = None) -> Agent:
+    """An ``Agent`` whose skills ask the declared model.
+
+    Args:
+        declaration: A table without ``module``.
+        adapter: Instead of the one that the declaration names; closing it is the caller's.
+
+    Raises:
+        NotConfigured: the model's key or package is missing.
+    """
+    if declaration.name is None or declaration.model is None:
+        raise NotConfigured(f"{declaration.label} is not declared without code: it has a module")
+    settings = declaration.model
+    asked = adapter if adapter is not None else make_adapter(settings)
+    options: dict[str, Any] = {}
+    if declaration.concurrency is not None:
+        options["concurrency"] = declaration.concurrency
+    agent = Agent(
+        declaration.name,
+        description=declaration.description or "",
+        version=declaration.version,
+        models=[model_facts(settings)],
+        **options,
+    )
+    for skill in declaration.skills:
+        asking = _ModelSkill(skill, declaration.prompt, settings, asked)
+        agent.add_skill(
+            skill.id,
+            asking.run,
+            description=skill.description,
+            tags=skill.tags,
+            input_schema=skill.input_schema,
+            output_schema=skill.output_schema,
+            text_input=skill.text_member,
+        )
+    return agent
+
+
+class _ModelSkill:
+    """One declared skill: an input becomes a prompt, the model's answer the output."""
+
+    def __init__(
+        self,
+        skill: SkillDeclaration,
+        system: str | None,
+        settings: ModelSettings,
+        adapter: ModelAdapter,
+    ) -> None:
+        self._skill = skill
+        self._system = system
+        self._settings = settings
+        self._adapter = adapter
+
+    async def run(self, input: Mapping[str, Any], ctx: Context) -> Any:
+        """Ask the model and report what the call used, however it ended."""
+        request = self._request(input, ctx)
+        answer: Result | None = None
+        try:
+            if self._skill.is_structured:
+                answer = await self._adapter.generate(request)
+            else:
+                answer = await self._stream(request, ctx)
+        finally:
+            used = port.Usage() if answer is None else answer.usage
+            ctx.report_usage(task_usage(used, self._settings.price))
+        facts = model_facts(self._settings)
+        ctx.served_by(provider=facts.provider, family=facts.family, model=answer.model)
+        if answer.finish == "length":
+            await ctx.status("The model's answer was cut off at its token limit.")
+        return answer.data if self._skill.is_structured else answer.text
+
+    def _request(self, input: Mapping[str, Any], ctx: Context) -> Request:
+        remaining = ctx.deadline
+        return Request(
+            messages=(Message(role="user", text=render_prompt(self._skill.prompt, input)),),
+            system=self._system,
+            schema=self._skill.output_schema if self._skill.is_structured else None,
+            max_output_tokens=self._settings.max_output_tokens,
+            temperature=self._settings.temperature,
+            deadline=None if remaining is None else time.monotonic() + remaining,
+        )
+
+    async def _stream(self, request: Request, ctx: Context) -> Result:
+        answer: Result | None = None
+        # Closed here and now when the task is canceled or its caller is gone.
+        async with aclosing(self._adapter.stream(request)) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    await ctx.emit(event.text)
+                elif isinstance(event, Done):
+                    answer = event.result
+        assert answer is not None, "an adapter's stream ends with Done or raises"
+        return answer
