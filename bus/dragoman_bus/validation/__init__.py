@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from dragoman_bus.validation.difference import Difference, compare
+from dragoman_bus.validation.documents import load_schemas, message_types, validate_document
 from dragoman_bus.validation.values import Violation, validate_value
 
-__all__ = ["Violation", "validate_value"]
+__all__ = [
+    "Difference",
+    "Violation",
+    "compare",
+    "load_schemas",
+    "message_types",
+    "validate_document",
+    "validate_value",
+]

@@ -1,4 +1,4 @@
-"""The reference judgement of a value by a skill's own schema.
+"""The reference judgement of a value by a JSON Schema, told in plain words.
 
 Spec: spec/model.md, contracts. Nothing is ever fetched: a schema that refers outside itself is
 refused.
@@ -7,6 +7,7 @@ refused.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -16,12 +17,12 @@ from jsonschema.validators import extend
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-__all__ = ["Violation", "validate_value"]
+__all__ = ["ContractValidator", "Violation", "judge", "pointer", "validate_value"]
 
 MAXIMUM_VIOLATIONS = 100
 
 # spec/model.md: integers are written without fraction or exponent, so 1.0 is none here.
-_ContractValidator: Any = extend(  # type: ignore[no-untyped-call]
+ContractValidator: Any = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, item: isinstance(item, int) and not isinstance(item, bool)
@@ -56,19 +57,39 @@ def validate_value(schema: Any, value: Any) -> list[Violation]:
     """What is wrong with ``value`` under ``schema``; an empty list when nothing is."""
     try:
         Draft202012Validator.check_schema(schema)
-        errors = list(_some(_ContractValidator(schema, registry=Registry()).iter_errors(value)))
+        return judge(ContractValidator(schema, registry=Registry()), value)
     except SchemaError as error:
         return [Violation("", "$schema", f"the schema itself is not valid: {error.message}")]
     except Unresolvable as error:
         return [Violation("", "$ref", f"the schema refers to what is not in it: {error}")]
-    return [
-        Violation(pointer(error.absolute_path), str(error.validator), error.message[:512])
-        for error in errors
-    ]
+    except RecursionError:
+        return [Violation("", "$ref", "the value or the schema is nested too deeply")]
 
 
-def _some(errors: Iterable[ValidationError]) -> Iterable[ValidationError]:
-    for count, error in enumerate(errors):
-        if count >= MAXIMUM_VIOLATIONS:
-            return
-        yield error
+def judge(validator: Any, value: Any) -> list[Violation]:
+    """All violations that ``validator`` finds, at most MAXIMUM_VIOLATIONS, each said once."""
+    found: dict[tuple[str, str, str], Violation] = {}
+    for error in islice(validator.iter_errors(value), MAXIMUM_VIOLATIONS):
+        violation = _violation(error, validator.schema)
+        found[(violation.path, violation.rule, violation.message)] = violation
+    return list(found.values())
+
+
+def _violation(error: ValidationError, schema: Any) -> Violation:
+    known = schema if isinstance(schema, dict) else {}
+    return Violation(
+        pointer(error.absolute_path),
+        str(error.validator),
+        _sentence(error),
+        str(known.get("$id", "")),
+        str(known.get("$comment", "")),
+    )
+
+
+def _sentence(error: ValidationError) -> str:
+    # A whole document inside a sentence helps nobody.
+    if error.validator == "oneOf" and isinstance(error.instance, dict):
+        names = [branch.get("required", [""])[0] for branch in error.validator_value]
+        return f"exactly one of {', '.join(names)} must be present"
+    message = error.message
+    return message if len(message) <= 300 else f"…{message[-300:]}"
