@@ -122,8 +122,9 @@ class _ModelSkill:
 
     def _request(self, input: Mapping[str, Any], ctx: Context) -> Request:
         remaining = ctx.deadline
+        prompt = render_prompt(self._skill.prompt, self._skill.with_defaults(input))
         return Request(
-            messages=(Message(role="user", text=render_prompt(self._skill.prompt, input)),),
+            messages=(Message(role="user", text=prompt),),
             system=self._system,
             schema=self._skill.output_schema if self._skill.is_structured else None,
             max_output_tokens=self._settings.max_output_tokens,

@@ -118,7 +118,17 @@ class SkillDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The member of the input that plain text fills, if any."""
         if self.text_input is not None:
             return self.text_input
-        return "text" if self._members().get("text", {}).get("type") == "string" else None
+        text = self._members().get("text")
+        return "text" if isinstance(text, dict) and text.get("type") == "string" else None
+
+    def with_defaults(self, members: Mapping[str, Any]) -> dict[str, Any]:
+        """An input with the schema's ``default`` for each member that is not given."""
+        defaults = {
+            name: schema["default"]
+            for name, schema in self._members().items()
+            if isinstance(schema, dict) and "default" in schema
+        }
+        return defaults | dict(members)
 
     def _members(self) -> dict[str, Any]:
         properties = self.input_schema.get("properties")
@@ -130,8 +140,7 @@ class AgentDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         module: ``package.module:name`` or ``file.py:name`` of an ``Agent``; the name may be left
-            out where there is only one. Then only ``replicas``
-            and ``concurrency`` may stand beside it.
+            out where there is only one. Only ``replicas`` and ``concurrency`` may stand beside it.
         name: The agent's name on the bus.
         description: What it is, for people and for models that choose among agents.
         version: The agent's own version.
@@ -156,6 +165,8 @@ class AgentDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         declared = ("name", "description", "model", "prompt", "skills")
         given = [key for key in declared if getattr(self, key)]
         if self.module is not None:
+            if self.version != "1.0.0":
+                given.append("version")
             if given:
                 raise ValueError(f"module says all about the agent; remove {', '.join(given)}")
             return
