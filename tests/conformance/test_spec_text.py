@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dragoman_bus.protocol.codec import decode, encode
+from dragoman_bus.validation import validate_document
 from tests.conformance.requirements_file import SPEC
 
 PAGES = sorted(SPEC.rglob("*.md"))
@@ -29,6 +30,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_is_a_valid_message_without_unknown_members(example: str) -> None:
+    assert validate_document(example) == []
     message = decode(example.encode())
     assert re.sub(r"\s", "", example).count(":") == encode(message).decode().count(":")
 
