@@ -1,0 +1,88 @@
+"""Who plays in the demo: four example agents, one of them with a model when one is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dragoman_agents.models.discover import Finding, discover_models
+from dragoman_agents.models.settings import ModelSettings
+from dragoman_gateways.cli.demonstration.texts import examples_directory
+from dragoman_gateways.cli.processes import dragoman_command
+from dragoman_gateways.cli.supervising import Program
+
+__all__ = ["SKILLS", "find_model", "glossary_translator", "programs"]
+
+SKILLS = frozenset({"extract", "classify", "translate", "count", "report"})
+LEASE_SECONDS = "5"
+
+DECLARED = """\
+[[agents]]
+name = "interpreter"
+description = "Translates with a language model"
+
+[agents.model]
+base_url = {base_url}
+model = {model}
+timeout_seconds = 45
+{optional}
+[[agents.skills]]
+id = "translate"
+description = "Translates English to French"
+tags = ["text", "language"]
+prompt = "Translate to French. Answer with the translation only.\\n\\n{{{{text}}}}"
+"""
+
+
+async def find_model() -> tuple[ModelSettings | None, list[Finding]]:
+    """The first usable model, and everything that was found."""
+    findings = await discover_models()
+    usable = [finding.settings for finding in findings if finding.settings is not None]
+    return (usable[0] if usable else None), findings
+
+
+def programs(url: str, model: ModelSettings | None, directory: Path) -> list[Program]:
+    """The four agents' processes; ``directory`` takes the declaration of one with a model."""
+    names = ["extract", "classify", "count"]
+    cast = [_example(name, url) for name in names]
+    cast.append(
+        glossary_translator(url) if model is None else _translator_with(model, url, directory)
+    )
+    return cast
+
+
+def glossary_translator(url: str) -> Program:
+    """The translator that needs no model."""
+    return _example("translate", url)
+
+
+def _example(name: str, url: str) -> Program:
+    target = f"{examples_directory() / name}.py:agent"
+    command = dragoman_command("--server", url, "run", target, "--lease", LEASE_SECONDS, "--json")
+    return Program(label=name, command=command)
+
+
+def _translator_with(model: ModelSettings, url: str, directory: Path) -> Program:
+    """An agent without code: the same declaration that a user would write into dragoman.toml."""
+    optional = {"api_key_env": model.api_key_env, "vendor": model.vendor}
+    lines = [f"{key} = {_toml(value)}" for key, value in optional.items() if value]
+    path = directory / "dragoman.toml"
+    path.write_text(
+        DECLARED.format(
+            base_url=_toml(model.base_url),
+            model=_toml(model.model),
+            optional="".join(f"{line}\n" for line in lines),
+        ),
+        encoding="utf-8",
+    )
+    command = dragoman_command(
+        "--config",
+        str(path),
+        *("--server", url, "run", "interpreter", "--lease", LEASE_SECONDS, "--json"),
+    )
+    return Program(label="interpreter", command=command)
+
+
+def _toml(text: str) -> str:
+    """A TOML string; JSON spells it the same way."""
+    return json.dumps(text, ensure_ascii=False)
