@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from jsonschema import Draft202012Validator, SchemaError
@@ -68,10 +68,10 @@ def validate_value(schema: Any, value: Any) -> list[Violation]:
 
 def judge(validator: Any, value: Any) -> list[Violation]:
     """All violations that ``validator`` finds, at most MAXIMUM_VIOLATIONS, each said once."""
-    found: dict[tuple[str, str, str], Violation] = {}
+    found: dict[tuple[str, str], Violation] = {}
     for error in islice(validator.iter_errors(value), MAXIMUM_VIOLATIONS):
         violation = _violation(error, validator.schema)
-        found[(violation.path, violation.rule, violation.message)] = violation
+        found.setdefault((violation.path, violation.rule), violation)
     return list(found.values())
 
 
@@ -88,8 +88,9 @@ def _violation(error: ValidationError, schema: Any) -> Violation:
 
 def _sentence(error: ValidationError) -> str:
     # A whole document inside a sentence helps nobody.
+    branches = error.validator_value
     if error.validator == "oneOf" and isinstance(error.instance, dict):
-        names = [branch.get("required", [""])[0] for branch in error.validator_value]
+        names = [str(branch.get("required", [""])[0]) for branch in cast("list[Any]", branches)]
         return f"exactly one of {', '.join(names)} must be present"
     message = error.message
     return message if len(message) <= 300 else f"…{message[-300:]}"
