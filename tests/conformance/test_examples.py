@@ -63,7 +63,7 @@ def test_at_least_two_in_five_examples_are_invalid() -> None:
 def test_a_schema_is_valid_and_describes_every_property(schema: dict[str, Any]) -> None:
     Draft202012Validator.check_schema(schema)
     assert schema["description"]
-    assert [where for where in undescribed(schema, "")] == []
+    assert undescribed(schema, "") == []
 
 
 def undescribed(schema: Any, where: str) -> list[str]:

@@ -97,7 +97,7 @@ class Show:
         """A table, indented."""
         from rich.padding import Padding
 
-        console().print(Padding(table, (0, 0, 0, len(INDENT))))
+        console().print(Padding.indent(table, len(INDENT)))
 
     def _marked(self, mark: str, mark_style: str, text: str, style: str) -> None:
         for number, piece in enumerate(self._pieces(text, len(INDENT) + 2)):
