@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 from rich.text import Text
 
 from dragoman_bus.client import Bus, connect
+from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.codec import decode
-from dragoman_bus.protocol.contracts import text_of
 from dragoman_bus.protocol.errors import ProtocolError
 from dragoman_bus.protocol.messages import (
     BusEvent,
@@ -21,16 +23,17 @@ from dragoman_bus.protocol.messages import (
     TaskStatusUpdate,
     type_of,
 )
+from dragoman_bus.protocol.payloads import FinalData, InstanceState
 from dragoman_bus.protocol.subjects import PREFIX
 from dragoman_bus.registry.directory import DirectoryChange
 from dragoman_bus.transports.port import Delivery
 from dragoman_gateways.cli.event_loop import first_of, run, stop_on_signals
 from dragoman_gateways.cli.exit_codes import ExitCode
 from dragoman_gateways.cli.output import console, error_console, printable, write_json
-from dragoman_gateways.cli.presenting import state_word
+from dragoman_gateways.cli.presenting import state_word, status_text
 from dragoman_gateways.cli.settings import Settings
 from dragoman_gateways.cli.tap import REPLY_SUBJECTS, tap
-from dragoman_gateways.cli.words import duration, model_name, short_instance, usage_words
+from dragoman_gateways.cli.words import duration, model_name, plural, short_instance, usage_words
 
 __all__ = ["Watcher", "watch"]
 
@@ -65,12 +68,21 @@ async def _follow(bus: Bus, settings: Settings) -> None:
             await asyncio.sleep(0)
 
 
+@dataclass
+class _Progress:
+    """What was told of a task: its last state with its words, and how much it streamed."""
+
+    told: str = ""
+    chunks: int = 0
+
+
 class Watcher:
     """Turns messages and registry changes into lines: text for people, JSON for programs."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._seen: dict[str, tuple[str, float, int]] = {}
+        self._states: dict[str, InstanceState] = {}
+        self._tasks: OrderedDict[str, _Progress] = OrderedDict()
 
     def agent(self, change: DirectoryChange) -> None:
         """An instance joined, changed its state, left or was lost."""
@@ -78,13 +90,14 @@ class Watcher:
         if self._as_json:
             write_json({"event": f"agent.{change.kind}", "lease": lease})
             return
-        if change.kind == "changed" and self._seen.get(lease.instance, ("",))[0] == str(
-            lease.state
-        ):
+        before = self._states.pop(lease.instance, None)
+        if change.kind in ("joined", "changed"):
+            self._states[lease.instance] = lease.state
+        # Most changes are those of the load.
+        if change.kind == "changed" and before is lease.state:
             return
-        self._seen[lease.instance] = (str(lease.state), 0.0, 0)
         words = lease.state.value if change.kind == "changed" else change.kind
-        style = {"joined": "green", "lost": "red", "left": "yellow"}.get(change.kind, "yellow")
+        style = {"joined": "green", "lost": "red"}.get(change.kind, "yellow")
         self._line(lease.agent, short_instance(lease.instance), words, style, "")
 
     def message(self, delivery: Delivery) -> None:
@@ -104,68 +117,54 @@ class Watcher:
         elif isinstance(message, TaskFinal):
             self._final(message)
         elif isinstance(message, ErrorMessage):
-            error_object = message.data.error
-            task = "" if isinstance(message.data.task_id, UnsetType) else message.data.task_id
-            self._line(
-                _agent_of(message.source), task[-8:], error_object.code, "red", error_object.message
-            )
+            self._error(message)
         elif isinstance(message, BusEvent):
-            data = message.data
-            self._line(
-                _agent_of(message.source),
-                data.topic,
-                data.event,
-                "cyan",
-                bytes(data.payload).decode(errors="replace"),
-            )
+            self._event(message)
 
     def _status(self, message: TaskStatusUpdate) -> None:
         update = message.data.status_update
-        words = update.status.message
-        text = "" if isinstance(words, UnsetType) else text_of(words.parts) or ""
-        state = state_word(update.status.state)
-        known, started, chunks = self._seen.get(update.task_id, ("", time.monotonic(), 0))
+        text, state = status_text(update), state_word(update.status.state)
+        progress = self._progress(update.task_id)
         # A keep-alive repeats the state.
-        if known != state + text:
-            self._remember(update.task_id, (state + text, started, chunks))
+        if progress.told != state + text:
+            progress.told = state + text
             self._line(_agent_of(message.source), update.task_id[-8:], state, "blue", text)
 
     def _artifact(self, message: TaskArtifact) -> None:
         task_id = message.data.artifact_update.task_id
-        known, started, chunks = self._seen.get(task_id, ("", time.monotonic(), 0))
-        if chunks == 0:
+        progress = self._progress(task_id)
+        if progress.chunks == 0:
             self._line(_agent_of(message.source), task_id[-8:], "streaming", "blue", "")
-        self._remember(task_id, (known, started, chunks + 1))
+        progress.chunks += 1
 
     def _final(self, message: TaskFinal) -> None:
-        data = message.data
-        task_id = data.status_update.task_id
-        _, _, chunks = self._seen.pop(task_id, ("", 0.0, 0))
-        receipt = data.receipt
-        facts = []
-        if not isinstance(receipt, UnsetType):
-            facts.append(receipt.skill)
-            if not isinstance(receipt.run_milliseconds, UnsetType):
-                facts.append(duration(receipt.run_milliseconds / 1000))
-            facts.append(model_name(receipt.model))
-        facts += [f"{chunks} chunks"] if chunks else []
-        facts += [usage_words(None if data.usage is UNSET else data.usage or None)]
-        if not isinstance(data.error, UnsetType):
-            facts.append(f"{data.error.code}: {data.error.message}")
-        state = state_word(data.status_update.status.state)
-        style = "green" if state == "completed" else "red"
-        self._line(
-            _agent_of(message.source),
-            task_id[-8:],
-            state,
-            style,
-            " · ".join(fact for fact in facts if fact),
-        )
+        status = message.data.status_update
+        chunks = self._progress(status.task_id).chunks
+        del self._tasks[status.task_id]
+        facts = _facts(message.data)
+        if chunks:
+            facts.append(plural(chunks, "piece"))
+        state = state_word(status.status.state)
+        style = "green" if status.status.state is TaskState.COMPLETED else "red"
+        detail = " · ".join(facts)
+        self._line(_agent_of(message.source), status.task_id[-8:], state, style, detail)
 
-    def _remember(self, key: str, value: tuple[str, float, int]) -> None:
-        self._seen[key] = value
-        while len(self._seen) > REMEMBERED_TASKS:
-            self._seen.pop(next(iter(self._seen)))
+    def _error(self, message: ErrorMessage) -> None:
+        data = message.data
+        task = "" if isinstance(data.task_id, UnsetType) else data.task_id
+        agent, code = _agent_of(message.source), data.error.code
+        self._line(agent, task[-8:], code, "red", data.error.message)
+
+    def _event(self, message: BusEvent) -> None:
+        data = message.data
+        payload = bytes(data.payload).decode(errors="replace")
+        self._line(_agent_of(message.source), data.topic, data.event, "cyan", payload)
+
+    def _progress(self, task_id: str) -> _Progress:
+        progress = self._tasks.setdefault(task_id, _Progress())
+        while len(self._tasks) > REMEMBERED_TASKS:
+            self._tasks.popitem(last=False)
+        return progress
 
     def _emit(self, document: dict[str, Any]) -> None:
         if self._as_json:
@@ -180,6 +179,21 @@ class Watcher:
         line.append(f"{printable(state):<12} ", style=f"{style} not dim")
         line.append(printable(detail), style="not dim")
         console().print(line, soft_wrap=True)
+
+
+def _facts(data: FinalData) -> list[str]:
+    """Skill, time, model, usage and error of an ended task, as far as they are told."""
+    facts = []
+    if not isinstance(data.receipt, UnsetType):
+        facts.append(data.receipt.skill)
+        if not isinstance(data.receipt.run_milliseconds, UnsetType):
+            facts.append(duration(data.receipt.run_milliseconds / 1000))
+        facts.append(model_name(data.receipt.model))
+    if not isinstance(data.usage, UnsetType):
+        facts.append(usage_words(data.usage))
+    if not isinstance(data.error, UnsetType):
+        facts.append(f"{data.error.code}: {data.error.message}")
+    return [fact for fact in facts if fact]
 
 
 def _agent_of(source: str) -> str:
