@@ -1,0 +1,1 @@
+"""Tests against a three-node NATS cluster in containers."""
