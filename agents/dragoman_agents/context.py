@@ -10,7 +10,13 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from dragoman_agents.usage import add_usage
+from dragoman_agents.usage import (
+    add_usage,
+    check_limits,
+    remaining_cost,
+    remaining_hops,
+    remaining_tokens,
+)
 from dragoman_bus.client import Bus, Result
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import Artifact, Message, Part, Role, TaskState, text_part
@@ -87,13 +93,7 @@ class Context:
             DragomanError: whatever the child task raises.
         """
         limits = self._job.data.limits
-        hops = 8
-        tokens = None
-        cost = None
-        if not isinstance(limits, UnsetType):
-            hops = 8 if isinstance(limits.max_hops, UnsetType) else limits.max_hops
-            tokens = None if isinstance(limits.max_tokens, UnsetType) else limits.max_tokens
-            cost = None if isinstance(limits.max_cost, UnsetType) else limits.max_cost
+        hops = remaining_hops(limits)
         if hops < 1:
             raise LocalError("no hop remains for a delegation", code="LIMIT_EXCEEDED")
         result = await self._bus.ask(
@@ -103,8 +103,8 @@ class Context:
             deadline=self.deadline if self.deadline is not None else 300.0,
             context_id=self.context_id,
             max_hops=hops - 1,
-            max_tokens=tokens,
-            max_cost=cost,
+            max_tokens=remaining_tokens(limits, self.usage),
+            max_cost=remaining_cost(limits, self.usage),
             lineage=self._lineage(),
         )
         if result.usage is not None:
@@ -112,8 +112,13 @@ class Context:
         return result
 
     def report_usage(self, usage: Usage) -> None:
-        """Add to what the task used."""
+        """Add to what the task used.
+
+        Raises:
+            LocalError: ``LIMIT_EXCEEDED`` when that is more than the task may use.
+        """
         self.usage = add_usage(self.usage, usage)
+        check_limits(self._job.data.limits, self.usage)
 
     def served_by(self, *, provider: str, family: str, model: str | None = None) -> None:
         """Say which model produced the output."""

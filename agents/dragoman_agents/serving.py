@@ -53,7 +53,8 @@ async def serving(
         try:
             await served.start()
             yield instance
-            await served.drain(grace_seconds)
+            asked = instance.drain_grace
+            await served.drain(grace_seconds if asked is None else asked)
         finally:
             await served.stop()
             threads.shutdown(wait=False, cancel_futures=True)

@@ -244,9 +244,13 @@ class Conversation:
             self._courier.invalid_messages += 1
 
     def _on_update(self, message: TaskUpdate) -> None:
+        sender = parse_source(message.source)
+        if self._is_foreign(sender, message.data.attempt):
+            self._courier.invalid_messages += 1
+            logger.warning("task %s: another instance speaks: %s", self.data.task_id, sender)
+            return
         self._heard = self._loop.time()
         self._probes = 0
-        sender = parse_source(message.source)
         if sender is not None and sender != (self.agent, self.instance):
             self.agent, self.instance = sender
             self._wake()
@@ -268,6 +272,12 @@ class Conversation:
             self._ask_snapshot()
         if stream.has_unread or self.waits_for_reply:
             self._wake()
+
+    def _is_foreign(self, sender: tuple[str, str] | None, attempt: int) -> bool:
+        """Whether the sender is not the one that has this attempt (spec/operations.md, submit)."""
+        if self.instance is None or attempt > self.stream.fold.attempt:
+            return False
+        return sender != (self.agent, self.instance)
 
     def _on_error(self, message: ErrorMessage) -> None:
         reported = message.data.error

@@ -59,7 +59,9 @@ class TaskStream:
             ProtocolError: the log contradicts the lifecycle.
         """
         data = message.data
-        if data.attempt == self._sequencer.attempt and not isinstance(message, TaskSnapshot):
+        if isinstance(message, TaskSnapshot):
+            self._window.credit(data.sequence)
+        elif data.attempt == self._sequencer.attempt:
             self._window.check(data.sequence, self.fold.task_id)
         for ready in self._sequencer.feed(message):
             if keep:
@@ -98,12 +100,14 @@ class TaskStream:
         missed: list[Update] = []
         for artifact in snapshot.data.task.artifacts or ():
             known = self.fold.parts_of(artifact.artifact_id)
-            fresh = artifact.parts[known:]
+            # A final may have replaced what was streamed; then the whole artifact is news.
+            grown = artifact.parts[: len(known)] == known
+            fresh = artifact.parts[len(known) :] if grown else artifact.parts
             if fresh:
                 missed.append(
                     self._artifact_update(
                         Artifact(artifact_id=artifact.artifact_id, parts=fresh),
-                        append=known > 0,
+                        append=grown and bool(known),
                     )
                 )
         return missed

@@ -46,6 +46,10 @@ class ReadWindow:
         self.told = sequence
         return sequence
 
+    def credit(self, sequence: int) -> None:
+        """A snapshot at ``sequence`` counts as read: the agent continues from there."""
+        self.told = max(self.told, sequence)
+
     def check(self, sequence: int, task_id: str) -> None:
         """Refuse a message beyond the window.
 

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType, structs
 
-from dragoman_bus.protocol.a2a import Artifact, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
+from dragoman_bus.protocol.a2a import (
+    Artifact,
+    Part,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    TaskStatus,
+)
 from dragoman_bus.protocol.errors import ProtocolError
 from dragoman_bus.protocol.lifecycle import INITIAL_STATE, advance, is_terminal
 from dragoman_bus.protocol.messages import (
@@ -83,10 +90,10 @@ class TaskFold:
             artifacts=self.artifacts or UNSET,
         )
 
-    def parts_of(self, artifact_id: str) -> int:
-        """How many parts an artifact has; 0 when it is not there."""
+    def parts_of(self, artifact_id: str) -> list[Part]:
+        """The parts of an artifact so far; none when it is not there."""
         artifact = self._artifacts.get(artifact_id)
-        return len(artifact.parts) if artifact else 0
+        return artifact.parts if artifact else []
 
     def _move(self, message: TaskStatusUpdate | TaskFinal) -> None:
         status = message.data.status_update.status

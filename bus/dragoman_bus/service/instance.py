@@ -20,7 +20,12 @@ from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.codec import decode, encode, outline
 from dragoman_bus.protocol.envelopes import Sender, agent_source
-from dragoman_bus.protocol.errors import DragomanError, ProtocolError, RemoteError
+from dragoman_bus.protocol.errors import (
+    DragomanError,
+    PayloadTooLarge,
+    ProtocolError,
+    RemoteError,
+)
 from dragoman_bus.protocol.messages import (
     AgentDrain,
     AgentLease,
@@ -33,6 +38,7 @@ from dragoman_bus.protocol.messages import (
     TaskReply,
     TaskSubmit,
     TaskSubscribe,
+    type_of,
 )
 from dragoman_bus.protocol.payloads import (
     AnnounceData,
@@ -59,6 +65,17 @@ logger = logging.getLogger("dragoman.service")
 RETRY_AFTER_SECONDS = 0.5
 
 Run = Callable[[Job], Awaitable[Outcome]]
+
+_OPERATIONS: dict[type[Envelope], str] = {
+    TaskSubmit: "submit",
+    TaskCancel: "cancel",
+    TaskReply: "reply",
+    TaskGet: "get",
+    TaskSubscribe: "subscribe",
+    TaskFlow: "flow",
+    AgentStatus: "status",
+    AgentDrain: "drain",
+}
 
 
 class InstanceLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +107,7 @@ class Instance:
         self.totals = Totals()
         self.shelf = Shelf()
         self.drain_requested = asyncio.Event()
+        self.drain_grace: float | None = None
         self._transport = transport
         self._run = run
         self._digest = card_digest(announce)
@@ -132,6 +150,7 @@ class Instance:
         """Take any delivery on any of the instance's subjects."""
         try:
             message = decode(delivery.data)
+            self._check_operation(message, delivery.subject)
             self._dispatch(message, delivery.reply)
         except DragomanError as error:
             self._refuse(delivery, error)
@@ -140,6 +159,15 @@ class Instance:
         """Cancel every task, running or waiting."""
         for job in list(self.shelf.running.values()):
             self.cancel(job, reason)
+
+    def _check_operation(self, message: Envelope, subject: str) -> None:
+        """Permissions are given by subject, so the subject must say what the message does."""
+        operation = subject.rsplit(".", 1)[-1] if ".inst." in subject else "submit"
+        wanted = _OPERATIONS.get(type(message))
+        if wanted is None:
+            raise ProtocolError("an agent does not take messages of this type", code="UNKNOWN_TYPE")
+        if wanted != operation:
+            raise ProtocolError(f"{type_of(message)} is sent to {wanted!r}, not to {operation!r}")
 
     def _dispatch(self, message: Envelope, reply: str) -> None:
         if isinstance(message, TaskSubmit):
@@ -151,13 +179,13 @@ class Instance:
         elif isinstance(message, AgentStatus):
             self._answer(reply, self.sender.wrap(AgentLease, self.lease()))
         elif isinstance(message, AgentDrain):
+            grace = message.data.grace_seconds
+            self.drain_grace = None if isinstance(grace, UnsetType) else grace
             self.state = InstanceState.DRAINING
             self.drain_requested.set()
             self._answer(reply, self.sender.wrap(AgentLease, self.lease()))
         elif isinstance(message, TaskCancel | TaskGet | TaskReply | TaskSubscribe):
             self._about_task(message, reply)
-        else:
-            raise ProtocolError("an agent does not take messages of this type", code="UNKNOWN_TYPE")
 
     def _about_task(
         self, message: TaskCancel | TaskGet | TaskReply | TaskSubscribe, reply: str
@@ -192,7 +220,7 @@ class Instance:
         if known is not None:
             self._submit_again(known, message, reply)
             return
-        check_submission(data, self.announce)
+        check_submission(data, self.announce, now=time.time())
         if self.state is InstanceState.DRAINING:
             raise RemoteError(
                 "this instance is leaving",
@@ -232,7 +260,8 @@ class Instance:
             reply=reply,
             window=None if isinstance(window, UnsetType) else window,
             sender=self.sender,
-            publish=self._publish,
+            encode=self._encode,
+            publish=self._transport.publish,
         )
         job = Job(data, stream)
         self.shelf.add(job)
@@ -266,8 +295,11 @@ class Instance:
                 receipt=outcome.receipt,
                 error=outcome.error,
             )
+        except PayloadTooLarge as error:
+            failed = error_of(error, side_effects="possible")
+            ended = await job.stream.final(TaskState.FAILED, error=failed)
         except DragomanError as error:
-            # The output did not fit into a message, or the bus is gone: say so if one can.
+            # The log has it: whoever asks later gets it in a snapshot.
             logger.warning("the end of task %s was not delivered: %s", job.task_id, error)
             ended = True
         if ended:
@@ -294,12 +326,18 @@ class Instance:
         """End a task whose skill ignores its cancellation; its slot stays taken."""
         await self._finish(job, _canceled(job))
 
-    async def _publish(self, subject: str, message: Envelope) -> None:
-        await self._transport.publish(subject, encode(message))
+    def _encode(self, message: Envelope) -> bytes:
+        document = encode(message)
+        if len(document) > self._transport.max_payload:
+            raise PayloadTooLarge(
+                f"the message has {len(document)} bytes, and the server takes "
+                f"{self._transport.max_payload}"
+            )
+        return document
 
     def _answer(self, reply: str, message: Envelope) -> None:
         if reply:
-            self._soon(self._publish(reply, message))
+            self._soon(self._transport.publish(reply, self._encode(message)))
 
     def _soon(self, work: Any) -> None:
         task = asyncio.ensure_future(self._guard(work))

@@ -10,20 +10,22 @@ from collections.abc import Collection
 from msgspec import UnsetType
 
 from dragoman_bus.protocol.errors import RemoteError
-from dragoman_bus.protocol.payloads import AnnounceData, SubmitData
+from dragoman_bus.protocol.payloads import AnnounceData, Limits, SubmitData
+from dragoman_bus.protocol.timestamps import parse_timestamp
 
 __all__ = ["check_submission"]
 
 
 def check_submission(
-    data: SubmitData, announce: AnnounceData, extensions: Collection[str] = ()
+    data: SubmitData, announce: AnnounceData, *, now: float, extensions: Collection[str] = ()
 ) -> None:
     """Refuse what this agent cannot do.
 
     Raises:
-        RemoteError: ``UNKNOWN_SKILL``, ``CONTRACT_MISMATCH``, ``EXTENSION_REQUIRED`` or
-            ``DELEGATION_LOOP``.
+        RemoteError: ``UNKNOWN_SKILL``, ``CONTRACT_MISMATCH``, ``EXTENSION_REQUIRED``,
+            ``DELEGATION_LOOP`` or ``DEADLINE_EXCEEDED``.
     """
+    _check_deadline(data.limits, now)
     contract = next((c for c in announce.contracts if c.skill == data.skill), None)
     if contract is None:
         offered = ", ".join(sorted(c.skill for c in announce.contracts)) or "none"
@@ -48,4 +50,15 @@ def check_submission(
             f"the task came back to an agent above it: {path}",
             code="DELEGATION_LOOP",
             details={"path": [*data.lineage.path, announce.agent]},
+        )
+
+
+def _check_deadline(limits: Limits | UnsetType, now: float) -> None:
+    if isinstance(limits, UnsetType) or isinstance(limits.deadline, UnsetType):
+        return
+    # A request may have waited in a buffer while the connection was down.
+    late = now - parse_timestamp(limits.deadline)
+    if late > 0:
+        raise RemoteError(
+            f"the deadline passed {late:.1f} s before the task arrived", code="DEADLINE_EXCEEDED"
         )

@@ -44,7 +44,9 @@ KEEP_ALIVE_SECONDS = 2.0
 """What an agent promises: another message within this time."""
 
 Update = TaskStatusUpdate | TaskArtifact | TaskFinal
-Publish = Callable[[str, Update | TaskSnapshot], Awaitable[None]]
+Encode = Callable[[Update], bytes]
+"""Encodes a message, or raises PayloadTooLarge: judged before the log counts it."""
+Publish = Callable[[str, bytes], Awaitable[None]]
 
 
 class ReplyStream:
@@ -58,6 +60,7 @@ class ReplyStream:
         reply: str,
         window: int | None,
         sender: Sender,
+        encode: Encode,
         publish: Publish,
     ) -> None:
         self.fold = TaskFold(task_id, context_id)
@@ -65,6 +68,7 @@ class ReplyStream:
         self.sent_at = time.monotonic()
         self.stalled_since: float | None = None
         self._sender = sender
+        self._encode = encode
         self._publish = publish
         self._window = SendWindow(window)
         self._opened = asyncio.Event()
@@ -131,8 +135,6 @@ class ReplyStream:
             receipt=receipt or UNSET,
             error=error or UNSET,
         )
-        # Whoever waits for room finds the task ended, and gives up its message.
-        self._opened.set()
         await self._send(TaskFinal, data)
         return True
 
@@ -187,7 +189,11 @@ class ReplyStream:
 
     async def _send(self, kind: type[Update], data: StatusData | ArtifactData | FinalData) -> None:
         message = self._sender.wrap(kind, data, id=f"{self.fold.task_id}.1.{data.sequence}")
+        document = self._encode(message)
         self.fold.apply(message)
         self.sent_at = time.monotonic()
+        if kind is TaskFinal:
+            # Whoever waits for room finds the task ended, and gives up its message.
+            self._opened.set()
         if self.reply:
-            await self._publish(self.reply, message)
+            await self._publish(self.reply, document)

@@ -29,12 +29,20 @@ LINES_SUFFIXES = (".jsonl", ".ndjson")
 UNREADABLE = "(no type)"
 
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """What the reference validator says of one document; ``where`` is its file or subject."""
+class Judgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the reference validator says of one document.
+
+    Attributes:
+        where: Its file or subject.
+        type: Its message type, as far as it can be read.
+        violations: What is wrong; empty when it is valid.
+        expected: For an invalid example of the protocol, the reason it states.
+    """
 
     where: str
     type: str
     violations: list[Violation]
+    expected: str = ""
 
     @property
     def valid(self) -> bool:
@@ -42,11 +50,28 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
         return not self.violations
 
 
+class _Example(msgspec.Struct, forbid_unknown_fields=True):
+    """An invalid example of ``schemas/``: a message, and why it must be refused."""
+
+    reason: str
+    violates: dict[str, str]
+    message: msgspec.Raw
+
+
 def judge(where: str, data: bytes) -> Judgement:
-    """Judge one document."""
+    """Judge one message."""
     return Judgement(
         where=where, type=outline(data).type or UNREADABLE, violations=validate_document(data)
     )
+
+
+def judge_file(where: str, data: bytes) -> Judgement:
+    """Judge a document; of an invalid example of the protocol, the message inside."""
+    try:
+        example = msgspec.json.decode(data, type=_Example)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return judge(where, data)
+    return msgspec.structs.replace(judge(where, bytes(example.message)), expected=example.reason)
 
 
 class Tally:
@@ -87,7 +112,7 @@ def validate_files(paths: Sequence[str], settings: Settings) -> ExitCode:
     tally = Tally()
     for path in paths:
         for where, data in _documents(path):
-            judgement = judge(where, data)
+            judgement = judge_file(where, data)
             tally.add(judgement)
             _show(judgement, settings, quiet=False)
     if not settings.json and tally.total > 1:
@@ -144,7 +169,9 @@ async def _live(
             connect(settings.server_url(), name="cli") as bus,
             tap(bus.transport, subjects) as deliveries,
         ):
-            if not settings.json:
+            if settings.json:
+                write_json({"event": "listening", "subjects": subjects})
+            else:
                 error_console().print(
                     f"Listening on {', '.join(subjects)}; Ctrl-C ends it.", style="dim"
                 )
@@ -198,6 +225,8 @@ def _show(judgement: Judgement, settings: Settings, *, quiet: bool) -> None:
         line.stylize("red", len(judgement.where))
     line.append(printable(judgement.type), style="not bold dim")
     console().print(line, soft_wrap=True)
+    if judgement.expected:
+        console().print(f"  the example says: {judgement.expected}", style="dim", markup=False)
     for violation in judgement.violations:
         console().print(_violation_line(violation), soft_wrap=True)
 

@@ -545,3 +545,98 @@ async def test_leaving_finishes_what_runs(make_transport: MakeTransport) -> None
             asyncio.get_running_loop().call_later(0.2, release.set)
         assert (await task.result()).text == "kept"
         assert await bus.discover() == []
+
+
+async def test_output_too_large_for_a_message_fails_the_task_and_says_so(bench: Bench) -> None:
+    agent = Agent("verbose")
+
+    @agent.skill
+    async def write(text: str) -> str:
+        return "x" * 300_000
+
+    await bench.serve(agent)
+
+    with pytest.raises(TaskFailed) as failed:
+        await bench.bus.ask("write", "x")
+    assert failed.value.code == "PAYLOAD_TOO_LARGE"
+
+
+async def test_a_piece_too_large_for_a_message_fails_the_task_without_a_gap(bench: Bench) -> None:
+    agent = Agent("verbose")
+
+    @agent.skill
+    async def write(text: str, ctx: Context) -> str:
+        await ctx.emit("small")
+        await ctx.emit("x" * 300_000)
+        return "never"
+
+    await bench.serve(agent)
+    task = await bench.bus.submit("write", "x")
+
+    with pytest.raises(TaskFailed) as failed:
+        await task.result()
+    assert failed.value.code == "PAYLOAD_TOO_LARGE"
+
+
+async def test_a_message_on_the_subject_of_another_operation_is_refused(bench: Bench) -> None:
+    agent = Agent("patient")
+
+    @agent.skill
+    async def wait(text: str) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    instance = await bench.serve(agent)
+    task = await bench.bus.submit("wait", "x", task_id="held")
+    request = json.dumps(
+        {
+            "specversion": "1.0",
+            "id": "1",
+            "source": "/clients/intruder",
+            "type": "dev.dragoman.task.cancel",
+            "time": "2026-01-01T00:00:00Z",
+            "protocolversion": "1.0",
+            "data": {"taskId": "held"},
+        }
+    ).encode()
+    subject = instance_subject(instance.id, "get")  # type: ignore[attr-defined]
+
+    answer = decode((await bench.bus.transport.request(subject, request, timeout=5)).data)
+
+    assert isinstance(answer, ErrorMessage)
+    assert answer.data.error.code == "INVALID_MESSAGE"
+    assert not task.state.value.endswith("CANCELED")
+    assert await asyncio.wait_for(task.cancel(), 15) is TaskState.CANCELED
+
+
+async def test_a_task_that_arrives_after_its_deadline_is_not_started(bench: Bench) -> None:
+    await bench.serve(small_agent())
+
+    with pytest.raises(DragomanError) as missed:
+        await bench.bus.ask("echo", "x", deadline=-1.0)
+    assert missed.value.code == "DEADLINE_EXCEEDED"
+
+
+async def test_tokens_shrink_when_a_task_is_delegated_and_are_enforced(bench: Bench) -> None:
+    parent, child = Agent("parent"), Agent("child")
+    allowed: list[object] = []
+
+    @child.skill
+    async def part(text: str, ctx: Context) -> str:
+        allowed.append(ctx._job.data.limits.max_tokens)  # type: ignore[union-attr]
+        ctx.report_usage(Usage(input_tokens=30, output_tokens=15))
+        return text
+
+    @parent.skill
+    async def whole(text: str, ctx: Context) -> str:
+        for _ in range(3):
+            await ctx.delegate("part", text=text)
+        return "spent"
+
+    await bench.serve(parent)
+    await bench.serve(child)
+
+    with pytest.raises(TaskFailed) as refused:
+        await bench.bus.ask("whole", "x", max_tokens=100)
+    assert refused.value.code == "LIMIT_EXCEEDED"
+    assert allowed == [100, 55, 10]

@@ -84,3 +84,13 @@ def test_a_table_agrees_with_the_plain_definition(renewals: list[tuple[str, int]
     table.expire(end)
 
     assert set(table.keys()) == {key for key, expiry in until.items() if expiry > end}
+
+
+def test_a_snapshot_counts_as_read() -> None:
+    window = ReadWindow(8)
+    window.read(3)
+    window.credit(7)
+
+    window.check(7 + 8 + 1, "t")
+    with pytest.raises(FlowExceeded):
+        window.check(7 + 8 + 2, "t")

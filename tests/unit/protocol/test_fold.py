@@ -37,7 +37,7 @@ def test_a_short_task_is_its_final_message_alone() -> None:
 def test_chunks_grow_the_output_part_by_part() -> None:
     folded = fold(chunk(1, "a"), chunk(2, "b"), chunk(3, "c"), final(4))
 
-    assert folded.parts_of("output") == 3
+    assert len(folded.parts_of("output")) == 3
     assert text(folded) == "abc"
 
 
