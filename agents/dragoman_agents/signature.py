@@ -85,7 +85,7 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         NotConfigured: parameters without names (``*args``) or with types JSON cannot carry.
     """
     name = getattr(function, "__name__", "skill")
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = _hints_of(function, name)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -102,6 +102,21 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         return Signature(function, input_type, *_output_of(function, hints))
     except TypeError as error:
         raise NotConfigured(f"skill {name}: its types have no JSON form: {error}") from None
+
+
+def _hints_of(function: Callable[..., Any], name: str) -> dict[str, Any]:
+    """The annotations, evaluated; that of ``ctx`` is for readers and may name anything."""
+    written = dict(inspect.get_annotations(inspect.unwrap(function)))
+    written.pop(CONTEXT_PARAMETER, None)
+    holder = type("annotations", (), {"__annotations__": written})
+    try:
+        return typing.get_type_hints(
+            holder, globalns=getattr(function, "__globals__", {}), include_extras=True
+        )
+    except NameError as error:
+        raise NotConfigured(
+            f"skill {name}: {error}; types in a signature are defined or imported at module level"
+        ) from None
 
 
 def _output_of(function: Callable[..., Any], hints: dict[str, Any]) -> tuple[Any, Kind]:

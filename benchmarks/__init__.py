@@ -1,0 +1,1 @@
+"""Measurements against plain nats-py, as ratios within one run."""

@@ -1,0 +1,136 @@
+"""Declaring agents: names, signatures and schemas, and clear words when they cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import pytest
+
+from dragoman_agents import Agent, load_agent
+from dragoman_bus.protocol.errors import InvalidInput, NotConfigured, RemoteError
+
+if TYPE_CHECKING:
+    from dragoman_agents import Context
+
+
+def agent() -> Agent:
+    return Agent("tester", description="for tests")
+
+
+def test_schemas_come_from_the_signature() -> None:
+    made = agent()
+
+    @made.skill(tags=["text"])
+    async def shorten(text: str, words: Annotated[int, msgspec.Meta(ge=1)] = 3) -> str:
+        """Shorten a text.
+
+        More words.
+        """
+        return text
+
+    skill = made.skills["shorten"]
+    assert skill.contract.input_schema["required"] == ["text"]
+    assert skill.contract.input_schema["properties"]["words"]["minimum"] == 1
+    assert skill.contract.output_schema == {"type": "string"}
+    assert skill.contract.text_input == "text"
+    assert (skill.card.description, skill.card.tags) == ("Shorten a text.", ["text"])
+
+
+def test_the_annotation_of_the_context_need_not_exist_at_run_time() -> None:
+    made = agent()
+
+    @made.skill
+    async def look(text: str, *, ctx: Context) -> str:
+        return text
+
+    assert "ctx" not in made.skills["look"].contract.input_schema["properties"]
+
+
+def test_two_required_parameters_have_no_place_for_plain_text() -> None:
+    made = agent()
+
+    @made.skill
+    def join(first: str, second: str) -> str:
+        return first + second
+
+    assert made.skills["join"].contract.text_input is msgspec.UNSET
+
+
+@pytest.mark.parametrize("name", ["Tester", "a b", "", "x" * 64, "a.b"])
+def test_names_that_are_not_tokens_are_refused_with_the_rule(name: str) -> None:
+    with pytest.raises(NotConfigured, match="lower-case"):
+        Agent(name)
+
+
+def test_signatures_without_a_schema_are_refused() -> None:
+    made = agent()
+
+    with pytest.raises(NotConfigured, match=r"\*args"):
+
+        @made.skill
+        def anything(*args: str) -> str:
+            return ""
+
+    with pytest.raises(NotConfigured, match="JSON"):
+
+        @made.skill
+        def lock(value: type[Exception]) -> str:
+            return ""
+
+
+def test_types_that_cannot_be_found_are_named() -> None:
+    class Hidden:
+        pass
+
+    made = agent()
+    with pytest.raises(NotConfigured, match="Hidden"):
+
+        @made.skill
+        def use(value: Hidden) -> str:
+            return ""
+
+
+def test_two_skills_cannot_have_one_name() -> None:
+    made = agent()
+    made.add_skill("same", lambda: "", input_schema={"type": "object"})
+
+    with pytest.raises(NotConfigured, match="two skills"):
+        made.add_skill("same", lambda: "", input_schema={"type": "object"})
+
+
+def test_an_agent_without_skills_cannot_be_announced() -> None:
+    with pytest.raises(NotConfigured, match="no skill"):
+        agent().announcement()
+
+
+def test_given_schemas_judge_input_and_output() -> None:
+    made = agent()
+    made.add_skill(
+        "double",
+        lambda input, ctx: input["n"] * 2,
+        input_schema={"type": "object", "required": ["n"]},
+        output_schema={"type": "integer"},
+    )
+    signature = made.skills["double"].signature
+
+    assert signature.decode(msgspec.Raw(b'{"n":2}')) == {"input": {"n": 2}}
+    with pytest.raises(InvalidInput, match="n"):
+        signature.decode(msgspec.Raw(b"{}"))
+    with pytest.raises(RemoteError, match="contract"):
+        signature.check_output("four")
+
+
+def test_an_agent_is_loaded_from_a_file_by_name_or_as_the_only_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from dragoman_agents import Agent\nagent = Agent('mine')\nnumber = 1\n")
+
+    assert load_agent(f"{path}:agent").name == "mine"
+    assert load_agent(str(path)).name == "mine"
+    with pytest.raises(NotConfigured, match="it has: agent"):
+        load_agent(f"{path}:number")
+    with pytest.raises(NotConfigured, match="no file"):
+        load_agent(str(tmp_path / "absent.py"))
+    with pytest.raises(NotConfigured, match="cannot import"):
+        load_agent("no_such_module_anywhere:agent")
