@@ -1,0 +1,108 @@
+"""The demo and ``dragoman up``: real processes that start, work, and leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman_gateways.cli.exit_codes import ExitCode
+from tests.integration.cli.programs import EXAMPLES, Program, exists, run, start
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_demo_ends_with_0_and_leaves_nothing_running() -> None:
+    code, output, errors = await run("demo")
+
+    assert code == ExitCode.OK, errors
+    assert re.search(r"[1-9][0-9]* messages, 0 violations", output)
+    assert "No language model was used." in output
+    pids = [int(pid) for pid in re.findall(r"pid ([0-9]+)", output)]
+    assert len(set(pids)) >= 5
+    assert [pid for pid in pids if exists(pid)] == []
+
+
+async def test_an_interrupted_demo_leaves_nothing_running() -> None:
+    async with start("demo") as program:
+        assert program.process.stdout is not None
+        text = ""
+        async with asyncio.timeout(30):
+            while "The tasks" not in text:
+                text += (await program.process.stdout.readline()).decode()
+        code = await program.end(signal.SIGINT)
+
+    # It may have been quicker than the signal.
+    assert code in (ExitCode.INTERRUPTED, ExitCode.OK)
+    pids = re.findall(r"pid ([0-9]+)|^   [a-z]+ +([0-9]+) ", text, re.MULTILINE)
+    found = [int(first or second) for first, second in pids]
+    assert len(found) >= 5
+    assert [pid for pid in found if exists(pid)] == []
+
+
+def joined(agent: str) -> Any:
+    return lambda line: line["event"] == "process.ready" and line["process"]["agent"] == agent
+
+
+async def start_all(program: Program) -> tuple[str, list[int]]:
+    """The bus's address, and the pids of everything, once all five processes are ready."""
+    bus = await program.line(lambda line: line["event"] == "status" and line["who"] == "bus")
+    pids = [bus["pid"]]
+    while len(pids) < 6:
+        line = await program.line(lambda line: line["event"] == "process.ready")
+        pids.append(line["process"]["pid"])
+    return bus["url"], pids
+
+
+def up(directory: Path) -> Any:
+    return start(
+        *("--config", str(EXAMPLES / "dragoman.toml"), "up", "--port", "0", "--json"),
+        *("--data-directory", str(directory / "data")),
+    )
+
+
+async def test_up_serves_every_agent_and_a_signal_ends_them_all(tmp_path: Path) -> None:
+    async with up(tmp_path) as program:
+        url, pids = await start_all(program)
+        code, output, _ = await run("ask", "report", "Ada was born in 1815.", "--server", url)
+
+        assert code == ExitCode.OK
+        assert json.loads(output)["findings"]["numbers"] == ["1815"]
+        assert await program.end(signal.SIGTERM) == ExitCode.OK
+    assert [pid for pid in pids if exists(pid)] == []
+
+
+async def test_up_starts_a_killed_agent_again(tmp_path: Path) -> None:
+    async with up(tmp_path) as program:
+        _, pids = await start_all(program)
+        ready = next(line for line in program.lines if joined("classifier")(line))
+        os.kill(ready["process"]["pid"], signal.SIGKILL)
+
+        again = await program.line(joined("classifier"))
+
+        assert again["process"]["pid"] not in pids
+        assert await program.end(signal.SIGTERM) == ExitCode.OK
+
+
+async def test_live_validation_of_real_traffic_finds_no_violation(tmp_path: Path) -> None:
+    async with up(tmp_path) as program:
+        url, _ = await start_all(program)
+        async with start("validate", "--live", "--json", "--server", url) as live:
+            await live.line(lambda line: line["event"] == "listening")
+            for skill in ("report", "count", "translate"):
+                code, _, _ = await run("ask", skill, "Ada wrote.", "--server", url)
+                assert code == ExitCode.OK
+            live.process.send_signal(signal.SIGINT)
+            summary = await live.line(lambda line: line["event"] == "summary")
+
+        assert summary["violations"] == 0
+        # The report's own, and two that it delegated.
+        assert summary["types"]["dev.dragoman.task.submit"] == 5
+        assert summary["types"]["dev.dragoman.task.final"] == 5
+        await program.end(signal.SIGTERM)

@@ -1,0 +1,122 @@
+"""The root command: help, versions, exit codes, completion, and quick starts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from dragoman_bus.protocol import errors
+from dragoman_gateways.cli.application import COMMANDS, cli
+from dragoman_gateways.cli.exit_codes import EXIT_CODE_HELP, ExitCode, exit_code_of
+
+HEAVY = ("jsonschema", "nats", "rich", "openai", "dragoman_agents", "dragoman_bus.client")
+
+
+@pytest.fixture
+def runner() -> CliRunner:
+    return CliRunner()
+
+
+def test_help_names_every_command_and_every_exit_code(runner: CliRunner) -> None:
+    text = runner.invoke(cli, ["--help"]).stdout
+
+    for name in COMMANDS:
+        assert re.search(rf"^  {name}\b", text, re.MULTILINE)
+    for code in EXIT_CODE_HELP:
+        assert re.search(rf"^  {int(code)}\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(runner: CliRunner, name: str) -> None:
+    result = runner.invoke(cli, [name, "--help"])
+
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) > 4
+
+
+def test_every_kind_of_ending_is_explained() -> None:
+    assert set(EXIT_CODE_HELP) == set(ExitCode)
+
+
+def test_version_tells_release_and_protocol(runner: CliRunner) -> None:
+    result = runner.invoke(cli, ["--version"])
+
+    assert re.fullmatch(r"dragoman .+, protocol 1\.0\n", result.stdout)
+
+
+def test_an_unknown_command_is_a_usage_error(runner: CliRunner) -> None:
+    result = runner.invoke(cli, ["fly"])
+
+    assert result.exit_code == ExitCode.USAGE
+    assert "fly" in result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_writes_a_script(runner: CliRunner, shell: str) -> None:
+    result = runner.invoke(cli, ["completion", shell])
+
+    assert result.exit_code == 0
+    assert "_DRAGOMAN_COMPLETE" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["ask", "--help"]])
+def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys\nfrom dragoman_gateways.cli.application import cli\n"
+        f"try: cli({arguments!r})\nexcept SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert run.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.TaskFailed("it broke"), ExitCode.TASK_FAILED),
+        (errors.TaskCanceled("stopped"), ExitCode.TASK_FAILED),
+        (errors.TaskFailed("late", code="DEADLINE_EXCEEDED"), ExitCode.DEADLINE),
+        (errors.TaskRejected("bad", code="INVALID_INPUT"), ExitCode.INVALID),
+        (errors.TaskRejected("what", code="UNKNOWN_SKILL"), ExitCode.NO_AGENT),
+        (errors.NotConfigured("no file"), ExitCode.USAGE),
+        (errors.BusUnavailable("nobody"), ExitCode.BUS_UNAVAILABLE),
+        (errors.NoResponders("nobody"), ExitCode.NO_AGENT),
+        (errors.AgentUnavailable("nobody"), ExitCode.NO_AGENT),
+        (errors.AgentLost("gone"), ExitCode.NO_AGENT),
+        (errors.Overloaded("busy"), ExitCode.NO_AGENT),
+        (errors.DeadlineExceeded("late"), ExitCode.DEADLINE),
+        (errors.ProtocolError("odd"), ExitCode.INVALID),
+        (errors.InvalidInput("odd"), ExitCode.INVALID),
+        (ValueError("a defect"), ExitCode.INTERNAL),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED),
+    ],
+)
+def test_an_error_has_the_exit_code_of_its_kind(error: BaseException, code: ExitCode) -> None:
+    assert exit_code_of(error) is code
+
+
+def test_a_defect_shows_a_sentence_and_a_traceback_only_with_debug(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @click.command()
+    def broken() -> None:
+        raise RuntimeError("the wheel came off")
+
+    monkeypatch.setattr(type(cli), "get_command", lambda *_: broken)
+
+    plain = runner.invoke(cli, ["ls"])
+    debugged = runner.invoke(cli, ["--debug", "ls"])
+
+    assert plain.exit_code == debugged.exit_code == ExitCode.INTERNAL
+    assert "the wheel came off" in plain.stderr
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in debugged.stderr
