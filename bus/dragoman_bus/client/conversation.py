@@ -56,6 +56,9 @@ UNPROMISED_SECONDS = 5.0
 DEADLINE_GRACE_SECONDS = 0.5
 """The agent reports a missed deadline itself; the caller gives up this much later."""
 MAXIMUM_PROBES = 3
+RECONNECT_GRACE_SECONDS = 15.0
+"""After a reconnect of this side the agent may still be on its way back, so nobody answering
+proves nothing for this long (spec/nats-binding.md, reconnect)."""
 DEFAULT_RETRY_SECONDS = 0.2
 _RESENT = frozenset({"OVERLOADED", "DRAINING"})
 _KINDS: dict[str, type[RemoteError]] = {
@@ -103,6 +106,7 @@ class Conversation:
         self._answered = 0
         self._cancel_wanted: str | None = None
         self._asked_at = 0.0
+        self._reconnected_at = float("-inf")
         self._resend: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self.reply_subject = courier.inbox.open(self._on_delivery)
@@ -182,7 +186,10 @@ class Conversation:
 
     def resume(self) -> None:
         """The connection came back: ask for what was missed (spec/nats-binding.md, reconnect)."""
-        if self.instance is not None:
+        self._reconnected_at = self._loop.time()
+        if self.instance is None:
+            self._heard = self._reconnected_at
+        else:
             self._ask_snapshot()
 
     def tick(self, now: float) -> None:
@@ -191,9 +198,9 @@ class Conversation:
             self.cancel_soon("deadline")
             self.fail(DeadlineExceeded("the task did not end within its deadline"))
             return
-        silent = now - self._heard
-        if self._resend is not None:
+        if self._resend is not None or not self._courier.transport.connected:
             return
+        silent = now - self._heard
         if self.instance is None:
             if silent > ACCEPT_SECONDS:
                 self.fail(self._lost(f"nothing came back within {ACCEPT_SECONDS:g} s"))
@@ -301,7 +308,10 @@ class Conversation:
 
     def _on_nobody(self) -> None:
         if self.instance is not None:
-            self.fail(self._lost("its instance has left the bus"))
+            if self._loop.time() - self._reconnected_at < RECONNECT_GRACE_SECONDS:
+                self._probes = 0
+            else:
+                self.fail(self._lost("its instance has left the bus"))
         else:
             wanted = self._subject.rsplit(".", 1)[-1]
             self.fail(AgentUnavailable(f"nobody on the bus serves {wanted!r} now"))

@@ -421,3 +421,24 @@ async def test_events_reach_whoever_listens(bus: Bus) -> None:
 
     assert (event.data.topic, event.data.event) == ("news", "arrived")
     assert bytes(event.data.payload) == b'{"n":1}'
+
+
+async def test_after_a_reconnect_an_absent_agent_gets_time_to_come_back(
+    broker: MemoryBroker, bus: Bus, agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation_module, "SILENCE_GRACE_SECONDS", 0.05)
+    task = await bus.submit("work", "hello")
+    _, delivery = await agent.expect(TaskSubmit)
+    await agent.send(delivery.reply, agent.status(task.task_id, 1, WORKING, keep_alive_seconds=0.1))
+    await agent.transport.flush()
+    await bus.transport.flush()
+    await agent.vanish()
+    broker.partition(bus.transport)  # type: ignore[arg-type]
+    broker.heal(bus.transport)  # type: ignore[arg-type]
+
+    await agent.start()
+    _, probe = await agent.expect(TaskSubscribe)
+    await agent.send(probe.reply, agent.snapshot(task.task_id, 1, []))
+    await agent.send(probe.reply, agent.final(task.task_id, 2, "back again"))
+
+    assert (await asyncio.wait_for(task.result(), 10)).text == "back again"
