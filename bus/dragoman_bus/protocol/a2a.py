@@ -69,7 +69,8 @@ class Role(enum.Enum):
     AGENT = "ROLE_AGENT"
 
 
-class _Object(Struct, kw_only=True, omit_defaults=True, rename="camel"):
+# No message refers to itself, so the garbage collector need not visit any (gc=False).
+class _Object(Struct, kw_only=True, omit_defaults=True, rename="camel", gc=False):
     pass
 
 

@@ -62,7 +62,7 @@ _Source: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 _WireVersion: TypeAlias = Annotated[str, Meta(pattern=r"^1\.(0|[1-9][0-9]{0,3})$(?!\n)")]
 
 
-class Envelope(Struct, kw_only=True, omit_defaults=True, tag_field="type"):
+class Envelope(Struct, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
     """The CloudEvents attributes that every message carries."""
 
     specversion: Literal["1.0"]

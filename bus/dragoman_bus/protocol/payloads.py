@@ -77,7 +77,8 @@ Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 Reason: TypeAlias = Annotated[str, Meta(max_length=1024)]
 
 
-class _Data(Struct, kw_only=True, omit_defaults=True, rename="camel"):
+# No message refers to itself, so the garbage collector need not visit any (gc=False).
+class _Data(Struct, kw_only=True, omit_defaults=True, rename="camel", gc=False):
     pass
 
 

@@ -14,8 +14,9 @@ __all__ = ["format_timestamp", "parse_timestamp"]
 
 def format_timestamp(unix_seconds: float) -> str:
     """``unix_seconds`` as ``YYYY-MM-DDTHH:MM:SS.ffffffZ``."""
-    moment = datetime.fromtimestamp(unix_seconds, UTC).replace(tzinfo=None)
-    return moment.isoformat(timespec="microseconds") + "Z"
+    moment = datetime.fromtimestamp(unix_seconds, UTC)
+    # The offset of UTC is spelled "+00:00", six characters.
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def parse_timestamp(text: str) -> float:
@@ -24,6 +25,13 @@ def parse_timestamp(text: str) -> float:
     Raises:
         ProtocolError: when ``text`` names no moment.
     """
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return _parse_unusual(text)
+
+
+def _parse_unusual(text: str) -> float:
     # Leap seconds and nanoseconds are legal on the wire, and datetime knows neither.
     whole, _, fraction = text.rstrip("Z").partition(".")
     try:

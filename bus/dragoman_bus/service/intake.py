@@ -26,8 +26,10 @@ def check_submission(
             ``DELEGATION_LOOP`` or ``DEADLINE_EXCEEDED``.
     """
     _check_deadline(data.limits, now)
-    contract = next((c for c in announce.contracts if c.skill == data.skill), None)
-    if contract is None:
+    for contract in announce.contracts:
+        if contract.skill == data.skill:
+            break
+    else:
         offered = ", ".join(sorted(c.skill for c in announce.contracts)) or "none"
         raise RemoteError(
             f"agent {announce.agent} has no skill {data.skill!r}; it has: {offered}",
