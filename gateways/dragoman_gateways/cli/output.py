@@ -29,17 +29,25 @@ _CONTROLS = {
 @functools.cache
 def console() -> Console:
     """Standard output for people."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=_width(sys.stdout))
+    return _make_console(sys.stdout)
 
 
 @functools.cache
 def error_console() -> Console:
     """Standard error for people."""
+    return _make_console(sys.stderr)
+
+
+def _make_console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, width=_width(sys.stderr))
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            # rich would leave with exit code 1; application.py knows what it means.
+            raise BrokenPipeError
+
+    is_error = stream is sys.stderr
+    return Quiet(stderr=is_error, highlight=False, width=_width(stream))
 
 
 def _width(stream: TextIO) -> int | None:

@@ -53,7 +53,7 @@ class Program:
 
 
 @asynccontextmanager
-async def start(*arguments: str, cwd: Path = ROOT) -> AsyncIterator[Program]:
+async def start(*arguments: str, cwd: Path = ROOT, **variables: str) -> AsyncIterator[Program]:
     """``dragoman`` with arguments; killed at the end of the context if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -61,7 +61,7 @@ async def start(*arguments: str, cwd: Path = ROOT) -> AsyncIterator[Program]:
         "dragoman_gateways.cli",
         *arguments,
         cwd=cwd,
-        env=environment(),
+        env=environment(**variables),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -74,9 +74,9 @@ async def start(*arguments: str, cwd: Path = ROOT) -> AsyncIterator[Program]:
         await process.communicate()
 
 
-async def run(*arguments: str, cwd: Path = ROOT) -> tuple[int, str, str]:
+async def run(*arguments: str, cwd: Path = ROOT, **variables: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a ``dragoman`` that ends by itself."""
-    async with start(*arguments, cwd=cwd) as program:
+    async with start(*arguments, cwd=cwd, **variables) as program:
         async with asyncio.timeout(100):
             output, errors = await program.process.communicate()
     assert program.process.returncode is not None

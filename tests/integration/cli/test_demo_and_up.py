@@ -14,6 +14,7 @@ import pytest
 
 from dragoman_gateways.cli.exit_codes import ExitCode
 from tests.integration.cli.programs import EXAMPLES, Program, exists, run, start
+from tests.support.openai_server import Failure, OpenAIServer, Reply
 
 pytestmark = pytest.mark.anyio
 
@@ -23,10 +24,37 @@ async def test_the_demo_ends_with_0_and_leaves_nothing_running() -> None:
 
     assert code == ExitCode.OK, errors
     assert re.search(r"[1-9][0-9]* messages, 0 violations", output)
-    assert "No language model was used." in output
+    assert "language model" in output
     pids = [int(pid) for pid in re.findall(r"pid ([0-9]+)", output)]
     assert len(set(pids)) >= 5
     assert [pid for pid in pids if exists(pid)] == []
+
+
+async def test_the_demo_uses_a_model_that_it_finds_and_says_so() -> None:
+    async with OpenAIServer() as model:
+        model.answer_with(Reply(pieces=("Matin ", "au marché\n")))
+        code, output, errors = await run("demo", **key_for(model))
+
+    assert code == ExitCode.OK, errors
+    assert "│ Matin au marché" in output
+    assert "A language model translated" in output
+    assert "sk-" not in output + errors
+
+
+async def test_the_demo_says_that_a_model_failed_and_goes_on_without_it() -> None:
+    quota = {"message": "no quota", "code": "insufficient_quota", "type": "insufficient_quota"}
+    async with OpenAIServer() as model:
+        model.answer_with(*[Failure(429, quota)] * 8)
+        code, output, errors = await run("demo", **key_for(model))
+
+    assert code == ExitCode.OK, errors
+    assert "the model did not translate" in output
+    assert "│ Marché matin" in output
+    assert "0 violations" in output
+
+
+def key_for(model: OpenAIServer) -> dict[str, str]:
+    return {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": model.base_url}
 
 
 async def test_an_interrupted_demo_leaves_nothing_running() -> None:

@@ -58,18 +58,18 @@ async def _play() -> ExitCode:
         async with asyncio.timeout(LIMIT_SECONDS):
             async with open_stage() as stage:
                 stage.pids = pids
-                used_model = await _perform(stage, show)
+                closing = await _perform(stage, show)
                 show.heading("The agents leave: SIGTERM, drain, goodbye")
                 started = time.monotonic()
                 await stage.end_agents()
                 show.fact("ended", f"all processes, in {duration(time.monotonic() - started)}")
-            return _check(stage, show, used_model)
+            return _check(stage, show, closing)
     except TimeoutError:
         raise DeadlineExceeded(f"the demo did not end within {LIMIT_SECONDS:g} s") from None
 
 
-async def _perform(stage: Stage, show: Show) -> bool:
-    """Start the agents and give them their tasks; whether a language model answered."""
+async def _perform(stage: Stage, show: Show) -> str:
+    """Start the agents and give them their tasks; says what a language model had to do with it."""
     show.heading("The bus")
     server = stage.server
     show.fact("bus", f"a real nats-server at {server.url}, pid {server.process_id}")
@@ -94,13 +94,13 @@ async def _perform(stage: Stage, show: Show) -> bool:
         bus = stage.bus
         for act in (acts.count, acts.extract, acts.classify):
             await act(bus, show)
-        used_model = await _translate(stage, show, model)
+        closing = await _translate(stage, show, model)
         await acts.report(bus, show)
         await acts.many_at_once(bus, show)
-    return used_model
+    return closing
 
 
-async def _translate(stage: Stage, show: Show, model: ModelSettings | None) -> bool:
+async def _translate(stage: Stage, show: Show, model: ModelSettings | None) -> str:
     """Translate with the model when there is one; without it, or when it fails, by glossary."""
     try:
         await acts.translate(stage.bus, show)
@@ -112,11 +112,13 @@ async def _translate(stage: Stage, show: Show, model: ModelSettings | None) -> b
         stage.start([cast.glossary_translator(stage.server.url)])
         await stage.wait_for_agent("translator")
         await acts.translate(stage.bus, show, agent="translator")
-        return False
-    return model is not None
+        return "A language model was asked and did not answer; no answer above comes from one."
+    if model is None:
+        return "No language model was used."
+    return "A language model translated; all other agents worked without one."
 
 
-def _check(stage: Stage, show: Show, used_model: bool) -> ExitCode:
+def _check(stage: Stage, show: Show, closing: str) -> ExitCode:
     """Judge every recorded message; the demo's verdict."""
     tally = Tally()
     for delivery in stage.recorded:
@@ -131,10 +133,7 @@ def _check(stage: Stage, show: Show, used_model: bool) -> ExitCode:
             )
     show.line(f"   {tally.verdict()}", style="bold red" if tally.invalid else "bold green")
     show.line()
-    if used_model:
-        show.line("A language model translated; all other agents worked without one.")
-    else:
-        show.line("No language model was used.", style="bold")
+    show.line(closing, style="bold")
     show.heading("Try next")
     program, examples = _program(), shortest_path(examples_directory())
     commands = [(f"{program} {words.format(examples=examples)}", why) for words, why in NEXT]
