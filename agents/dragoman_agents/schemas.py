@@ -15,7 +15,7 @@ from msgspec import Raw
 from dragoman_bus.protocol.errors import InvalidInput, RemoteError
 from dragoman_bus.validation import validate_value
 
-__all__ = ["SchemaSignature"]
+__all__ = ["SchemaSignature", "refusal_of_input"]
 
 
 class SchemaSignature:
@@ -43,9 +43,8 @@ class SchemaSignature:
             InvalidInput: naming the failing paths.
         """
         value = msgspec.json.decode(document)
-        violations = validate_value(self.input_schema, value)
-        if violations:
-            raise InvalidInput(f"the input does not fit: {_sentence(violations)}")
+        if validate_value(self.input_schema, value):
+            raise refusal_of_input(self.input_schema, document, "")
         return {"input": value}
 
     def check_output(self, value: Any) -> Any:
@@ -62,6 +61,25 @@ class SchemaSignature:
                 side_effects="possible",
             )
         return value
+
+
+def refusal_of_input(schema: dict[str, Any], document: Raw, otherwise: str) -> InvalidInput:
+    """The error that tells what is wrong with an input, for people and in ``details``.
+
+    ``otherwise`` is said when the schema finds nothing wrong, since a type may be narrower.
+    """
+    try:
+        violations = validate_value(schema, msgspec.json.decode(document))
+    except (msgspec.DecodeError, RecursionError):
+        violations = []
+    return InvalidInput(
+        f"the input does not fit: {_sentence(violations) or otherwise}",
+        details={
+            "violations": [
+                {"path": one.path, "rule": one.rule, "message": one.message} for one in violations
+            ]
+        },
+    )
 
 
 def _kind_of(function: Callable[..., Any]) -> Literal["async", "sync", "stream"]:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw
 
-from dragoman_bus.protocol.errors import InvalidInput, NotConfigured, RemoteError
+from dragoman_agents.schemas import refusal_of_input
+from dragoman_bus.protocol.errors import NotConfigured, RemoteError
 
 __all__ = ["Signature", "read_signature"]
 
@@ -50,12 +51,12 @@ class Signature:
         """The arguments in a JSON document.
 
         Raises:
-            InvalidInput: naming the failing path.
+            InvalidInput: naming the failing paths, also in its details.
         """
         try:
             decoded = self._input.decode(document)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise InvalidInput(f"the input does not fit: {error}") from None
+            raise refusal_of_input(self.input_schema, document, str(error)) from None
         return {name: getattr(decoded, name) for name in self._fields}
 
     def check_output(self, value: Any) -> Any:

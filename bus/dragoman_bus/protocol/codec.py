@@ -48,7 +48,7 @@ def decode(data: bytes, *, maximum_bytes: int = MAXIMUM_MESSAGE_BYTES) -> AnyMes
 
     Raises:
         ProtocolError: with code ``PAYLOAD_TOO_LARGE``, ``UNSUPPORTED_VERSION``, ``UNKNOWN_TYPE``
-            or ``INVALID_MESSAGE``; ``details`` names the failing path where there is one.
+            or ``INVALID_MESSAGE``; the message names the failing path where there is one.
     """
     if len(data) > maximum_bytes:
         raise ProtocolError(

@@ -37,7 +37,9 @@ def check_submission(
         )
     if not isinstance(data.contract, UnsetType) and data.contract != contract.digest:
         raise RemoteError(
-            f"the contract of {data.skill!r} is {contract.digest}", code="CONTRACT_MISMATCH"
+            f"the contract of {data.skill!r} is {contract.digest}",
+            code="CONTRACT_MISMATCH",
+            details={"contract": contract.digest},
         )
     wanted = () if isinstance(data.required_extensions, UnsetType) else data.required_extensions
     unknown = [uri for uri in wanted if uri not in extensions]

@@ -110,6 +110,7 @@ async def test_input_that_does_not_fit_is_rejected_at_the_agent(bench: Bench) ->
         await bench.bus.ask("move", {"point": "nowhere"})
     assert refused.value.code == "INVALID_INPUT"
     assert refused.value.side_effects == "none"
+    assert [violation["path"] for violation in refused.value.details["violations"]] == ["/point"]
 
 
 async def test_input_that_does_not_fit_is_refused_at_the_caller_once_discovered(
@@ -357,6 +358,7 @@ async def test_a_contract_that_is_not_the_agents_is_refused(bench: Bench) -> Non
     with pytest.raises(TaskRejected) as refused:
         await bench.bus.ask("echo", "x", contract="sha256:" + "0" * 64)
     assert refused.value.code == "CONTRACT_MISMATCH"
+    assert str(refused.value.details["contract"]).startswith("sha256:")
 
 
 async def test_replicas_share_the_work(bench: Bench) -> None:
