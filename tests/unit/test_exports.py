@@ -34,7 +34,7 @@ def test_a_module_says_its_idea_first_and_stays_small(module: ModuleType) -> Non
     source = inspect.getsource(module)
 
     assert module.__doc__
-    assert module.__doc__.split("\n\n")[0].rstrip().endswith((".", ":"))
+    assert module.__doc__.split("\n\n")[0].rstrip().endswith((".", ":", "?"))
     assert source.count("\n") <= MAXIMUM_LINES
 
 
