@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from dragoman_bus.protocol.canonical import digest_of
 from dragoman_bus.protocol.codec import decode
 from dragoman_bus.protocol.errors import DragomanError, ProtocolError
 from dragoman_bus.protocol.leases import LeaseTable
@@ -157,8 +158,7 @@ class Directory:
             return
         kind, agent, rest = parsed
         if kind == "card" and isinstance(message, AgentAnnounce) and message.data.agent == agent:
-            self._cards[f"sha256:{rest}"] = message.data
-            self._changed.set()
+            self._take_card(key, rest, value, message.data)
         elif (
             kind == "inst"
             and isinstance(message, AgentLease)
@@ -167,6 +167,14 @@ class Directory:
             self._hold(key, message.data)
         else:
             self._refuse(key, ProtocolError("the value does not belong under this key"))
+
+    def _take_card(self, key: str, digest: str, value: bytes, announce: AnnounceData) -> None:
+        # REG-4: over what was sent, since members unknown here count as well.
+        if digest_of(msgspec.json.decode(value)["data"]) != f"sha256:{digest}":
+            self._refuse(key, ProtocolError("the card has another digest than its key"))
+            return
+        self._cards[f"sha256:{digest}"] = announce
+        self._changed.set()
 
     def _refuse(self, key: str, error: ProtocolError) -> None:
         self.invalid_entries += 1

@@ -40,6 +40,7 @@ class Job:
         self.work: asyncio.Task[None] | None = None
         self.deadline = self._deadline()
         self._answer: asyncio.Future[Message] | None = None
+        self._replies: set[str] = set()
 
     @property
     def task_id(self) -> str:
@@ -67,9 +68,12 @@ class Job:
         return answer
 
     def reply(self, message: Message) -> bool:
-        """Hand a reply to the skill; whether it waited for one."""
+        """Hand a reply to the skill; whether it waited for one, or had this one already."""
+        if message.message_id in self._replies:
+            return True
         if self._answer is None or self._answer.done():
             return False
+        self._replies.add(message.message_id)
         self._answer.set_result(message)
         return True
 

@@ -13,7 +13,13 @@ import pytest
 
 from dragoman_agents import Agent, Context, serving
 from dragoman_bus import Bus, DragomanError
-from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent, TaskState
+from dragoman_bus.protocol.a2a import (
+    Message,
+    Role,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    text_part,
+)
 from dragoman_bus.protocol.codec import decode
 from dragoman_bus.protocol.errors import (
     InvalidInput,
@@ -331,6 +337,29 @@ async def test_a_skill_asks_back_and_goes_on_with_the_reply(bench: Bench) -> Non
     assert (await task.result()).text == "hello in French"
     with pytest.raises(DragomanError):
         await task.reply("too late")
+
+
+async def test_the_same_reply_twice_is_taken_once(bench: Bench) -> None:
+    agent = Agent("curious")
+
+    @agent.skill
+    async def add(text: str, ctx: Context) -> str:
+        return f"{await ctx.ask('first?')} {await ctx.ask('second?')}"
+
+    await bench.serve(agent)
+    task = await bench.bus.submit("add", "x")
+    first, second = (
+        Message(message_id=f"reply-{n}", role=Role.USER, parts=[text_part(str(n))]) for n in (1, 2)
+    )
+    with pytest.raises(LocalError, match="first"):
+        await task.result()
+    await task.reply(first)
+    await task.reply(first)
+    with pytest.raises(LocalError, match="second"):
+        await task.result()
+    await task.reply(second)
+
+    assert (await task.result()).text == "1 2"
 
 
 async def test_the_same_submission_twice_is_one_task(bench: Bench) -> None:

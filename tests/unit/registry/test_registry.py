@@ -229,6 +229,22 @@ async def test_junk_in_the_bucket_is_counted_and_ignored(
     await holder.keeper.stop()
 
 
+async def test_a_card_under_another_digest_is_not_believed(
+    broker: MemoryBroker, directory: Directory
+) -> None:
+    holder = Holder(broker.connect(), announcement("alpha", "x"))
+    await holder.keeper.start()
+    await until(directory, lambda views: len(views) == 1)
+    bucket = await broker.connect().key_value(REGISTRY_BUCKET)
+    [card] = await bucket.entries("card.>")
+    await bucket.put("card.alpha." + "0" * 64, card.value)
+    await Holder(broker.connect(), announcement("next", "x")).keeper.start()
+    await until(directory, lambda views: len(views) == 2)
+
+    assert directory.invalid_entries == 1
+    await holder.keeper.stop()
+
+
 async def test_a_lease_under_another_agents_key_is_not_believed(
     broker: MemoryBroker, directory: Directory
 ) -> None:
