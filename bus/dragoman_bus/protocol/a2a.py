@@ -61,6 +61,9 @@ class TaskState(enum.Enum):
     INPUT_REQUIRED = "TASK_STATE_INPUT_REQUIRED"
     AUTH_REQUIRED = "TASK_STATE_AUTH_REQUIRED"
 
+    # Members are singletons; Enum's own hash is Python code, and every message asks for it.
+    __hash__ = object.__hash__
+
 
 class Role(enum.Enum):
     """Who speaks in a message."""
