@@ -14,7 +14,8 @@
     │       ├── NoResponders       nobody serves the subject
     │       ├── RequestTimeout     somebody may serve it, and did not answer in time
     │       ├── PayloadTooLarge    larger than the server or the codec accepts
-    │       └── RevisionConflict   a compare-and-set lost
+    │       ├── RevisionConflict   a compare-and-set lost
+    │       └── StreamFull         a queue or a stream takes nothing more now
     └── RemoteError                reported by, or concluded about, the other side
         ├── AgentUnavailable       no agent serves this name or skill now
         ├── AgentLost              the agent died or went silent in the middle of a task
@@ -50,6 +51,7 @@ __all__ = [
     "RemoteError",
     "RequestTimeout",
     "RevisionConflict",
+    "StreamFull",
     "TaskCanceled",
     "TaskFailed",
     "TaskRejected",
@@ -174,6 +176,12 @@ class RevisionConflict(TransportError):
     """A compare-and-set found another revision than the expected one."""
 
     default_code = "REVISION_CONFLICT"
+
+
+class StreamFull(TransportError):
+    """A queue or a stream is full and refuses what is new (spec/durable.md, limits)."""
+
+    default_code = "OVERLOADED"
 
 
 class AgentUnavailable(RemoteError):
