@@ -12,14 +12,19 @@ from typing import Any
 from dragoman_bus.protocol.messages import MESSAGE_TYPES, TYPE_PREFIX
 from dragoman_bus.protocol.subjects import (
     INSTANCE_OPERATIONS,
+    LOG_KINDS,
     REGISTRY_BUCKET,
     SKILL_QUEUE,
     agent_subject,
     card_key,
+    dead_letter_subject,
     event_subject,
     instance_subject,
     lease_key,
+    log_subject,
+    queue_subject,
     skill_subject,
+    turn_subject,
 )
 from dragoman_bus.protocol.versions import CURRENT_VERSION
 
@@ -48,7 +53,26 @@ PARAMETERS = {
     "instance": "Id of a running instance.",
     "topic": "Topic of an event.",
     "event": "Name of an event.",
+    "task": "Id of a task.",
+    "context": "Id of a context.",
     "digest": "SHA-256 of the announcement, 64 hex digits.",
+}
+
+
+DURABLE = {
+    "queue.skill": ("Durable tasks of a skill; the class batch has its own.", ("task.submit",)),
+    "queue.agent": ("Durable tasks addressed to an agent.", ("task.submit",)),
+    "deadLetters": ("Failed durable tasks.", ("task.deadletter", "task.settlement")),
+    "turns": ("The order of tasks within a context.", ("task.get",)),
+    "log.submit": ("The first entry of a task's log.", ("task.submit",)),
+    "log.state": ("Claims, retries, questions and the end.", ("task.status", "task.final")),
+    "log.update": ("Progress and output.", ("task.status", "task.artifact")),
+    "log.step": ("Results of finished steps.", ("task.step",)),
+    "log.child": ("Delegated tasks.", ("task.child",)),
+    "log.control": (
+        "What others want of a task.",
+        ("task.cancel", "task.reply", "task.outbox"),
+    ),
 }
 
 
@@ -98,6 +122,7 @@ def _channels() -> dict[str, Any]:
             "messages": _references(sorted({*STREAM, "agent.lease"})),
         },
     }
+    channels |= _durable_channels()
     for operation in INSTANCE_OPERATIONS:
         request, _ = REQUESTS[operation]
         channels[f"inst.{operation}"] = _channel(
@@ -106,6 +131,25 @@ def _channels() -> dict[str, Any]:
             [request],
         )
     return channels
+
+
+def _durable_channels() -> dict[str, Any]:
+    task, skill = _mark("task"), _mark("skill")
+    subjects = {
+        "queue.skill": queue_subject(skill, "interactive"),
+        "queue.agent": queue_subject(skill, "interactive", agent=_mark("agent")),
+        "deadLetters": dead_letter_subject(skill, task),
+        "turns": turn_subject(_mark("context"), task),
+        **{f"log.{kind}": log_subject(task, kind) for kind in LOG_KINDS},
+    }
+    return {
+        channel: _channel(subject, DURABLE[channel][0], _names_of(channel))
+        for channel, subject in subjects.items()
+    }
+
+
+def _names_of(channel: str) -> list[str]:
+    return list(DURABLE[channel][1])
 
 
 def _operations() -> dict[str, Any]:
@@ -119,6 +163,9 @@ def _operations() -> dict[str, Any]:
         "renewLease": _action("send", "leases", ["agent.lease"]),
         "announce": _action("send", "cards", ["agent.announce"]),
     }
+    for channel in _durable_channels():
+        action = "receive" if channel.startswith("queue.") else "send"
+        operations[channel] = _action(action, channel, _names_of(channel))
     for operation in INSTANCE_OPERATIONS:
         operations[operation] = _request(f"inst.{operation}", *REQUESTS[operation])
     return operations

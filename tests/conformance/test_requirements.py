@@ -15,7 +15,7 @@ from tests.conformance.requirements_file import (
 )
 
 LEVELS = {"MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "MAY"}
-ROLES = {"caller", "agent", "router", "operator", "every"}
+ROLES = {"caller", "agent", "router", "operator", "supervisor", "every"}
 MEMBERS = {"level", "role", "tests", "planned"}
 
 

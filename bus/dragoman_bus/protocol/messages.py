@@ -11,6 +11,13 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from dragoman_bus.protocol.a2a import Label, Timestamp, Uri
+from dragoman_bus.protocol.durable import (
+    ChildData,
+    DeadLetterData,
+    OutboxData,
+    SettlementData,
+    StepData,
+)
 from dragoman_bus.protocol.payloads import (
     AnnounceData,
     ArtifactData,
@@ -43,12 +50,17 @@ __all__ = [
     "ErrorMessage",
     "TaskArtifact",
     "TaskCancel",
+    "TaskChild",
+    "TaskDeadLetter",
     "TaskFinal",
     "TaskFlow",
     "TaskGet",
+    "TaskOutbox",
     "TaskReply",
+    "TaskSettlement",
     "TaskSnapshot",
     "TaskStatusUpdate",
+    "TaskStep",
     "TaskSubmit",
     "TaskSubscribe",
     "TaskUpdate",
@@ -137,6 +149,36 @@ class TaskSnapshot(Envelope, kw_only=True, tag="dev.dragoman.task.snapshot"):
     data: SnapshotData
 
 
+class TaskStep(Envelope, kw_only=True, tag="dev.dragoman.task.step"):
+    """``task.step``: A worker keeps the result of a finished step."""
+
+    data: StepData
+
+
+class TaskChild(Envelope, kw_only=True, tag="dev.dragoman.task.child"):
+    """``task.child``: A worker has delegated a durable task."""
+
+    data: ChildData
+
+
+class TaskOutbox(Envelope, kw_only=True, tag="dev.dragoman.task.outbox"):
+    """``task.outbox``: What is sent once a task has ended."""
+
+    data: OutboxData
+
+
+class TaskDeadLetter(Envelope, kw_only=True, tag="dev.dragoman.task.deadletter"):
+    """``task.deadletter``: A durable task failed; all that is known of it."""
+
+    data: DeadLetterData
+
+
+class TaskSettlement(Envelope, kw_only=True, tag="dev.dragoman.task.settlement"):
+    """``task.settlement``: A dead letter was redriven or dropped."""
+
+    data: SettlementData
+
+
 class ErrorMessage(Envelope, kw_only=True, tag="dev.dragoman.error"):
     """``error``: A request was not accepted."""
 
@@ -187,6 +229,11 @@ AnyMessage: TypeAlias = (
     | TaskArtifact
     | TaskFinal
     | TaskSnapshot
+    | TaskStep
+    | TaskChild
+    | TaskOutbox
+    | TaskDeadLetter
+    | TaskSettlement
     | ErrorMessage
     | AgentAnnounce
     | AgentLease
@@ -209,6 +256,11 @@ MESSAGE_TYPES: dict[str, type[Envelope]] = {
         TaskArtifact,
         TaskFinal,
         TaskSnapshot,
+        TaskStep,
+        TaskChild,
+        TaskOutbox,
+        TaskDeadLetter,
+        TaskSettlement,
         ErrorMessage,
         AgentAnnounce,
         AgentLease,

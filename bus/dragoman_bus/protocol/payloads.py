@@ -207,6 +207,9 @@ class SubmitData(_Data, kw_only=True):
     lineage: Lineage | UnsetType = UNSET
     flow_window: Window | UnsetType = UNSET
     required_extensions: Annotated[list[Uri], Meta(max_length=16)] | UnsetType = UNSET
+    ordered: bool | UnsetType = UNSET
+    maximum_attempts: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
+    redrive_of: Token | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.message.role is not Role.USER:
@@ -259,6 +262,7 @@ class StatusData(_Data, kw_only=True):
     sequence: Sequence
     attempt: Sequence
     keep_alive_seconds: KeepAlive | UnsetType = UNSET
+    error: ErrorObject | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.status_update.status.state in TERMINAL_STATES:

@@ -12,18 +12,29 @@ from dragoman_bus.protocol.errors import ProtocolError
 
 __all__ = [
     "INSTANCE_OPERATIONS",
+    "LOG_KINDS",
     "PREFIX",
     "REGISTRY_BUCKET",
     "SKILL_QUEUE",
+    "TASK_CLASSES",
+    "TIMER_PURPOSES",
     "agent_subject",
     "card_key",
     "check_token",
+    "dead_letter_subject",
+    "due_subject",
     "event_subject",
     "instance_subject",
     "is_token",
     "lease_key",
+    "live_subject",
+    "log_subject",
+    "parse_log_subject",
     "parse_registry_key",
+    "queue_subject",
     "skill_subject",
+    "timer_subject",
+    "turn_subject",
 ]
 
 PREFIX = "dragoman.v1"
@@ -39,6 +50,10 @@ INSTANCE_OPERATIONS = (
     "status",
     "drain",
 )
+
+LOG_KINDS = ("submit", "state", "update", "step", "child", "control")
+TASK_CLASSES = ("interactive", "batch")
+TIMER_PURPOSES = ("deadline", "cancel")
 
 _TOKEN = re.compile(r"[a-z0-9_-]{1,63}")
 
@@ -59,6 +74,65 @@ def check_token(text: str, what: str) -> str:
             f"{text[:80]!r} is not a {what}: use 1 to 63 of lower-case letters, digits, - and _"
         )
     return text
+
+
+def queue_subject(skill: str, class_: str, *, agent: str | None = None) -> str:
+    """Where a durable task waits: the queue of a skill, or of one agent (spec/durable.md)."""
+    if class_ not in TASK_CLASSES:
+        raise ProtocolError(f"{class_!r} is not a class; the classes are {TASK_CLASSES}")
+    where = "" if agent is None else f"{check_token(agent, 'agent name')}."
+    return f"{PREFIX}.task.{where}{check_token(skill, 'skill name')}.{class_}"
+
+
+def log_subject(task: str, kind: str = "*") -> str:
+    """Entries of a durable task's log; ``kind`` is one of LOG_KINDS, ``*`` is all of them."""
+    return f"{PREFIX}.evt.{_task_token(task)}.{_log_kind(kind)}"
+
+
+def live_subject(task: str, kind: str = "*") -> str:
+    """Where entries are heard as soon as they are stored."""
+    return f"{PREFIX}.live.{_task_token(task)}.{_log_kind(kind)}"
+
+
+def dead_letter_subject(skill: str = "*", task: str = "*") -> str:
+    """The dead letter of a task and its settlement; ``*`` reads those of all."""
+    name = skill if skill == "*" else check_token(skill, "skill name")
+    return f"{PREFIX}.dlq.{name}.{_task_token(task)}"
+
+
+def turn_subject(context: str, task: str = "*") -> str:
+    """The ordered tasks of a context."""
+    return f"{PREFIX}.turn.{check_token(context, 'context id')}.{_task_token(task)}"
+
+
+def timer_subject(task: str, purpose: str) -> str:
+    """The schedule of a task for one of TIMER_PURPOSES."""
+    if purpose not in TIMER_PURPOSES:
+        raise ProtocolError(f"{purpose!r} is not a timer; the timers are {TIMER_PURPOSES}")
+    return f"{PREFIX}.timer.{check_token(task, 'task id')}.{purpose}"
+
+
+def due_subject(task: str = "*") -> str:
+    """What a schedule of the task delivers to."""
+    return f"{PREFIX}.due.{_task_token(task)}"
+
+
+def parse_log_subject(subject: str) -> tuple[str, str] | None:
+    """``(task, kind)`` of an ``evt`` or ``live`` subject, or ``None`` for another."""
+    parts = subject.split(".")
+    if len(parts) == 5 and parts[2] in ("evt", "live") and is_token(parts[3]):
+        return parts[3], parts[4]
+    return None
+
+
+def _task_token(task: str) -> str:
+    return task if task == "*" else check_token(task, "task id")
+
+
+def _log_kind(kind: str) -> str:
+    if kind != "*" and kind not in LOG_KINDS:
+        raise ProtocolError(f"{kind!r} is not a kind of log entry; the kinds are {LOG_KINDS}")
+    return kind
 
 
 def agent_subject(agent: str) -> str:
