@@ -20,10 +20,10 @@ from dragoman_agents.context import Context
 from dragoman_bus.client import Bus
 from dragoman_bus.protocol.a2a import Artifact, TaskState
 from dragoman_bus.protocol.contracts import artifact_for_output, input_from_message
+from dragoman_bus.protocol.error_objects import error_object, error_of
 from dragoman_bus.protocol.errors import DragomanError, InvalidInput
 from dragoman_bus.protocol.payloads import ErrorObject, Receipt
 from dragoman_bus.service import Instance, Job, Outcome
-from dragoman_bus.service.refusals import error_object, error_of
 
 __all__ = ["SkillRunner"]
 

@@ -20,6 +20,7 @@ from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.codec import decode, encode, outline
 from dragoman_bus.protocol.envelopes import Sender, agent_source
+from dragoman_bus.protocol.error_objects import error_object, error_of
 from dragoman_bus.protocol.errors import (
     DragomanError,
     PayloadTooLarge,
@@ -52,7 +53,6 @@ from dragoman_bus.protocol.timestamps import format_timestamp
 from dragoman_bus.registry.keeper import card_digest
 from dragoman_bus.service.intake import check_submission
 from dragoman_bus.service.job import Job, Outcome
-from dragoman_bus.service.refusals import error_object, error_of
 from dragoman_bus.service.shelf import Shelf
 from dragoman_bus.service.stream import ReplyStream
 from dragoman_bus.service.totals import Totals

@@ -12,6 +12,7 @@ import time
 from msgspec import UnsetType
 
 from dragoman_bus.protocol.a2a import TaskState
+from dragoman_bus.protocol.error_objects import error_object
 from dragoman_bus.protocol.errors import DragomanError
 from dragoman_bus.protocol.payloads import InstanceState
 from dragoman_bus.protocol.subjects import (
@@ -25,7 +26,6 @@ from dragoman_bus.registry import LeaseKeeper
 from dragoman_bus.service.instance import Instance
 from dragoman_bus.service.job import Job
 from dragoman_bus.service.micro import MicroResponder, ServiceFacts
-from dragoman_bus.service.refusals import error_object
 from dragoman_bus.service.stream import KEEP_ALIVE_SECONDS
 from dragoman_bus.transports.port import Subscription, Transport
 
