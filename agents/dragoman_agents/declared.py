@@ -16,14 +16,15 @@ from dragoman_agents.configuration.tables import AgentDeclaration, SkillDeclarat
 from dragoman_agents.context import Context
 from dragoman_agents.loading import load_agent
 from dragoman_agents.models import port
-from dragoman_agents.models.openai_compatible import OpenAICompatible
+from dragoman_agents.models.errors import ModelError
 from dragoman_agents.models.port import Done, Message, ModelAdapter, Request, Result, TextDelta
 from dragoman_agents.models.pricing import model_facts, task_usage
+from dragoman_agents.models.providers import open_adapter
 from dragoman_agents.models.settings import ModelSettings
 from dragoman_agents.prompts import render_prompt
 from dragoman_bus.protocol.errors import NotConfigured
 
-__all__ = ["build_agent", "declared_agent", "make_adapter"]
+__all__ = ["build_agent", "declared_agent"]
 
 
 def build_agent(declaration: AgentDeclaration) -> Agent:
@@ -40,15 +41,6 @@ def build_agent(declaration: AgentDeclaration) -> Agent:
     return agent
 
 
-def make_adapter(settings: ModelSettings) -> ModelAdapter:
-    """The adapter that ``settings.provider`` names.
-
-    Raises:
-        NotConfigured: its key or its package is missing.
-    """
-    return OpenAICompatible(settings)
-
-
 def declared_agent(declaration: AgentDeclaration, *, adapter: ModelAdapter | None = None) -> Agent:
     """An ``Agent`` whose skills ask the declared model.
 
@@ -62,7 +54,7 @@ def declared_agent(declaration: AgentDeclaration, *, adapter: ModelAdapter | Non
     if declaration.name is None or declaration.model is None:
         raise NotConfigured(f"{declaration.label} is not declared without code: it has a module")
     settings = declaration.model
-    asked = adapter if adapter is not None else make_adapter(settings)
+    asked = adapter if adapter is not None else open_adapter(settings)
     options: dict[str, Any] = {}
     if declaration.concurrency is not None:
         options["concurrency"] = declaration.concurrency
@@ -105,14 +97,17 @@ class _ModelSkill:
     async def run(self, input: Mapping[str, Any], ctx: Context) -> Any:
         """Ask the model and report what the call used, however it ended."""
         request = self._request(input, ctx)
-        answer: Result | None = None
+        used = port.Usage()
         try:
             if self._skill.is_structured:
                 answer = await self._adapter.generate(request)
             else:
                 answer = await self._stream(request, ctx)
+            used = answer.usage
+        except ModelError as error:
+            used = error.usage or used
+            raise
         finally:
-            used = port.Usage() if answer is None else answer.usage
             ctx.report_usage(task_usage(used, self._settings.price))
         facts = model_facts(self._settings)
         ctx.served_by(provider=facts.provider, family=facts.family, model=answer.model)

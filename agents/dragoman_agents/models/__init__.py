@@ -5,6 +5,8 @@ from __future__ import annotations
 from dragoman_agents.models.errors import MODEL_ERROR_KINDS, ModelError, ModelErrorKind
 from dragoman_agents.models.openai_compatible import OpenAICompatible
 from dragoman_agents.models.port import (
+    Attachment,
+    Capability,
     Done,
     Event,
     Message,
@@ -17,11 +19,15 @@ from dragoman_agents.models.port import (
     ToolCallReady,
     Usage,
 )
+from dragoman_agents.models.providers import PROVIDERS, Provider, open_adapter
 from dragoman_agents.models.secrets import Secret, read_secret
 from dragoman_agents.models.settings import ModelSettings, PriceSettings
 
 __all__ = [
     "MODEL_ERROR_KINDS",
+    "PROVIDERS",
+    "Attachment",
+    "Capability",
     "Done",
     "Event",
     "Message",
@@ -31,6 +37,7 @@ __all__ = [
     "ModelSettings",
     "OpenAICompatible",
     "PriceSettings",
+    "Provider",
     "Request",
     "Result",
     "Secret",
@@ -39,5 +46,6 @@ __all__ = [
     "ToolCall",
     "ToolCallReady",
     "Usage",
+    "open_adapter",
     "read_secret",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
+from dragoman_agents.models.port import Usage
 from dragoman_bus.protocol.errors import RemoteError
 
 __all__ = ["MODEL_ERROR_KINDS", "KindFacts", "ModelError", "ModelErrorKind"]
@@ -82,6 +83,8 @@ class ModelError(RemoteError):
         status: The HTTP status, where there was one.
         provider: The adapter's name.
         model: The model asked.
+        code: The code it travels as, where one says more than the kind's own.
+        usage: What was used before it failed, where that is known.
     """
 
     def __init__(
@@ -93,16 +96,19 @@ class ModelError(RemoteError):
         status: int | None = None,
         provider: str | None = None,
         model: str | None = None,
+        code: str | None = None,
+        usage: Usage | None = None,
     ) -> None:
         facts = MODEL_ERROR_KINDS[kind]
         details: dict[str, Any] = {"kind": kind, "status": status}
         details |= {"provider": provider, "model": model}
         super().__init__(
             message,
-            code=facts.code,
+            code=code or facts.code,
             retryable=facts.retryable,
             retry_after=retry_after,
             details={name: value for name, value in details.items() if value is not None},
         )
         self.kind = kind
         self.status = status
+        self.usage = usage

@@ -7,8 +7,6 @@ not validate what a server sends, so a missing or mistyped member surfaces here 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -40,12 +38,9 @@ FINISHES: Mapping[str, Finish] = {
 
 REFUSAL_SHOWN = 300
 
-FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*)\n```\s*$", re.DOTALL)
-"""Models that are only told a schema like to wrap their JSON in a code block."""
-
 
 def chat_arguments(
-    request: Request, *, model: str, limit_parameter: LimitParameter, native_schema: bool = True
+    request: Request, *, model: str, limit_parameter: LimitParameter
 ) -> dict[str, Any]:
     """The keyword arguments of ``chat.completions.create`` for ``request``.
 
@@ -53,10 +48,8 @@ def chat_arguments(
         request: What to ask.
         model: The model's id.
         limit_parameter: How the server spells the output limit.
-        native_schema: Whether the server takes a JSON Schema; else the model is told it in words.
     """
-    told = None if native_schema else request.schema
-    arguments: dict[str, Any] = {"model": model, "messages": _messages(request, told)}
+    arguments: dict[str, Any] = {"model": model, "messages": _messages(request)}
     if request.tools:
         arguments["tools"] = [
             {
@@ -69,7 +62,7 @@ def chat_arguments(
             }
             for tool in request.tools
         ]
-    if request.schema is not None and native_schema:
+    if request.schema is not None:
         arguments["response_format"] = _response_format(request.schema)
     if request.max_output_tokens is not None:
         arguments[limit_parameter] = request.max_output_tokens
@@ -105,12 +98,10 @@ class AnswerBuilder:
     """Puts an answer together from a stream's chunks, or from one completion.
 
     Args:
-        request: What was asked; decides whether the text is parsed as JSON.
         model: The model asked for, used when the server does not say which one served.
     """
 
-    def __init__(self, request: Request, model: str) -> None:
-        self._request = request
+    def __init__(self, model: str) -> None:
         self._model = model
         self._text: list[str] = []
         self._refusal: list[str] = []
@@ -143,21 +134,19 @@ class AnswerBuilder:
         """The whole answer.
 
         Raises:
-            ModelError: it is not whole, is a refusal, or is not the JSON that was asked for.
+            ModelError: it is not whole, or is a refusal.
         """
         if self._refusal or self._finish == "content_filter":
             raise ModelError("refused", self._refusal_text())
         if self._finish is None:
             raise ModelError("unreachable", "the stream broke off before the answer was complete")
         text = "".join(self._text)
-        calls = self._tool_calls()
         return Result(
             text=text,
-            data=None if calls else self._parsed(text),
             finish=FINISHES.get(self._finish, "other"),
             model=self._model,
             usage=self._usage,
-            tool_calls=calls,
+            tool_calls=self._tool_calls(),
             request_id=self._request_id,
         )
 
@@ -193,24 +182,6 @@ class AnswerBuilder:
             for index, parts in sorted(self._tools.items())
         )
 
-    def _parsed(self, text: str) -> Any:
-        if self._request.schema is None:
-            return None
-        if self._finish == "length":
-            raise ModelError(
-                "invalid",
-                "the answer was cut off at the token limit before its JSON was complete; "
-                "raise max_output_tokens",
-            )
-        try:
-            return json.loads(FENCE.sub(r"\1", text))
-        except ValueError:
-            raise ModelError(
-                "internal",
-                "the answer is not JSON although a JSON Schema was sent; if the server does not "
-                "know response_format, set structured_output = false",
-            ) from None
-
     def _refusal_text(self) -> str:
         words = "".join(self._refusal)[:REFUSAL_SHOWN]
         return (
@@ -220,12 +191,8 @@ class AnswerBuilder:
         )
 
 
-def _messages(request: Request, told: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    instructions = [request.system] if request.system else []
-    if told is not None:
-        schema = json.dumps(told, ensure_ascii=False)
-        instructions.append(f"Answer only with JSON that fits this JSON Schema: {schema}")
-    system = [{"role": "system", "content": "\n\n".join(instructions)}] if instructions else []
+def _messages(request: Request) -> list[dict[str, Any]]:
+    system = [{"role": "system", "content": request.system}] if request.system else []
     return system + [_message(message) for message in request.messages]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from msgspec import Struct, field
 
 __all__ = [
+    "Attachment",
     "Capability",
     "Done",
     "Event",
@@ -21,6 +22,7 @@ __all__ = [
     "ModelAdapter",
     "Request",
     "Result",
+    "SchemaMode",
     "TextDelta",
     "Tool",
     "ToolCall",
@@ -29,11 +31,30 @@ __all__ = [
     "remaining_seconds",
 ]
 
-Capability: TypeAlias = Literal["text", "json_schema", "tools", "stream"]
-"""What an adapter can do with its model, as configured; never guessed from the model's name."""
+Capability: TypeAlias = Literal[
+    "text",
+    "json_schema",
+    "tools",
+    "stream",
+    "image",
+    "file",
+    "logprobs",
+    "embed",
+    "classify",
+]
+"""What an adapter can do with its model, as configured or probed; never guessed from a name.
+
+``json_schema`` is a schema enforced by the provider; without it a schema is told in words.
+``image`` and ``file`` are kinds of ``Attachment`` it sends on; ``text`` is absent where a model
+only embeds or classifies.
+"""
 
 Finish: TypeAlias = Literal["stop", "length", "tool_calls", "other"]
 """Why the model stopped. A refusal is a ``ModelError`` of kind ``refused``, not a finish."""
+
+
+SchemaMode: TypeAlias = Literal["native", "prompted", "repaired"]
+"""How an answer came to fit its schema: enforced by the provider, told in words, or asked again."""
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):
@@ -52,11 +73,40 @@ class Tool(Struct, frozen=True, kw_only=True):
     parameters: Mapping[str, Any]
 
 
+class Attachment(Struct, frozen=True, kw_only=True):
+    """A picture or file beside a message's text: its bytes, or where the provider fetches it.
+
+    Attributes:
+        media_type: What it is, as in ``image/png``.
+        data: The bytes; exactly one of ``data`` and ``uri`` is given.
+        uri: An address that the provider can read.
+        name: Its file name, where the provider or the model may use it.
+    """
+
+    media_type: str
+    data: bytes | None = None
+    uri: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.data is None) == (self.uri is None):
+            raise ValueError("an attachment has data or a uri, and not both")
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a picture; everything else is a file."""
+        return self.media_type.startswith("image/")
+
+
 class Message(Struct, frozen=True, kw_only=True):
-    """One turn; ``tool_calls`` with role ``assistant``, ``tool_call_id`` with ``tool`` only."""
+    """One turn; ``tool_calls`` with role ``assistant``, ``tool_call_id`` with ``tool`` only.
+
+    ``attachments`` stand with role ``user``, and come before the text where order matters.
+    """
 
     role: Literal["user", "assistant", "tool"]
     text: str
+    attachments: tuple[Attachment, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
 
@@ -105,13 +155,14 @@ class Result(Struct, frozen=True, kw_only=True):
 
     Attributes:
         text: All text of the answer; empty when the model only called tools.
-        data: The parsed answer when the request had a ``schema``, else ``None``. It is JSON; that
-            it fits the schema is for the caller to check.
+        data: The parsed answer when the request had a ``schema``, else ``None``. It fits the
+            schema.
         finish: Why the model stopped.
         model: The model that served the call, as the server names it.
         usage: What the call used.
         tool_calls: The tools the model asks for, in its order.
         request_id: The provider's id of the call, for its support desk.
+        schema_mode: How ``data`` came to fit the schema; ``None`` without a schema.
     """
 
     text: str
@@ -121,6 +172,7 @@ class Result(Struct, frozen=True, kw_only=True):
     data: Any = None
     tool_calls: tuple[ToolCall, ...] = ()
     request_id: str | None = None
+    schema_mode: SchemaMode | None = None
 
 
 class TextDelta(Struct, frozen=True, tag="text"):

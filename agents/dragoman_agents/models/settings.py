@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
+
+from dragoman_agents.models.providers import check_settings
 
 __all__ = ["ModelSettings", "PriceSettings", "family_of", "is_loopback", "is_openai"]
 
@@ -39,8 +41,9 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The table ``[agents.model]``.
 
     Attributes:
-        provider: Which adapter talks to it.
-        base_url: The server's address up to and including its version (``…/v1``).
+        provider: Which adapter talks to it, by its name in ``providers.PROVIDERS``.
+        base_url: The server's address up to and including its version (``…/v1``); absent where
+            the provider has one of its own or none.
         model: The id the server knows the model by. There is no default: ids are retired.
         api_key_env: The environment variable that holds the key.
         api_key_file: The file that holds the key, instead.
@@ -53,11 +56,12 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         structured_output: Whether the server accepts a JSON Schema for its answers.
         retires_on: The day the provider shuts the model down, where it is known.
         price: Without it, the cost of a call is unknown, not zero.
+        options: What only this provider knows (the table ``[agents.model.options]``).
     """
 
-    base_url: str
     model: Text
-    provider: Literal["openai-compatible"] = "openai-compatible"
+    base_url: str | None = None
+    provider: Text = "openai-compatible"
     api_key_env: VariableName | None = None
     api_key_file: Text | None = None
     vendor: Text | None = None
@@ -69,9 +73,12 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     structured_output: bool = True
     retires_on: datetime.date | None = None
     price: PriceSettings | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_address(self.base_url)
+        check_settings(self)
+        if self.base_url is not None:
+            _check_address(self.base_url)
         if self.api_key_env is not None and self.api_key_file is not None:
             raise ValueError("give api_key_env or api_key_file, not both")
 

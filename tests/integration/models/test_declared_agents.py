@@ -143,7 +143,7 @@ async def test_a_skill_with_an_output_schema_answers_with_json(
 async def test_json_that_breaks_the_output_schema_fails_the_task(
     server: OpenAIServer, declaration: AgentDeclaration, serve: Serve
 ) -> None:
-    server.answer_with(Reply(pieces=('{"complaint": "perhaps"}',)))
+    server.answer_with(*[Reply(pieces=('{"complaint": "perhaps"}',))] * 2)
     bus = await serve(declaration)
     with pytest.raises(TaskFailed) as failed:
         await bus.ask("classify", "I am not amused")

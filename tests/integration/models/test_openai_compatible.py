@@ -162,7 +162,9 @@ async def test_a_server_without_schemas_is_told_the_schema_in_words(server: Open
 async def test_an_answer_that_is_not_the_json_asked_for_is_an_error(
     adapter: OpenAICompatible, server: OpenAIServer
 ) -> None:
-    server.answer_with(Reply(pieces=("yes",)), Reply(pieces=('{"label": "y',), finish="length"))
+    server.answer_with(
+        *[Reply(pieces=("yes",))] * 2, Reply(pieces=('{"label": "y',), finish="length")
+    )
     with pytest.raises(ModelError) as not_json:
         await adapter.generate(ask(schema=CLOSED))
     with pytest.raises(ModelError, match="cut off at the token limit") as cut:

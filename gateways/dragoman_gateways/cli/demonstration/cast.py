@@ -22,7 +22,6 @@ name = "interpreter"
 description = "Translates with a language model"
 
 [agents.model]
-base_url = {base_url}
 model = {model}
 timeout_seconds = 45
 {optional}
@@ -64,12 +63,15 @@ def _example(name: str, url: str) -> Program:
 
 def _translator_with(model: ModelSettings, url: str, directory: Path) -> Program:
     """An agent without code: the same declaration that a user would write into dragoman.toml."""
-    optional = {"api_key_env": model.api_key_env, "vendor": model.vendor}
+    optional = {
+        "base_url": model.base_url,
+        "api_key_env": model.api_key_env,
+        "vendor": model.vendor,
+    }
     lines = [f"{key} = {_toml(value)}" for key, value in optional.items() if value]
     path = directory / "dragoman.toml"
     path.write_text(
         DECLARED.format(
-            base_url=_toml(model.base_url),
             model=_toml(model.model),
             optional="".join(f"{line}\n" for line in lines),
         ),
