@@ -6,6 +6,7 @@ Spec: spec/operations.md; spec/model.md, limits and lineage.
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -84,6 +85,20 @@ class Context:
         reply = await self._job.ask(self._say(question))
         text = text_of(reply.parts)
         return json.loads(bytes(input_from_message(reply, None))) if text is None else text
+
+    async def step(self, name: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Do a piece of work once: ``answer = await ctx.step("answer", lambda: model(text))``.
+
+        In a durable task the result is kept in the log, so that after a crash another worker gets
+        it instead of doing the work, and paying for it, again. It has to be a JSON value. The
+        names of a task's steps are the same in every attempt; a repeated name is numbered. For
+        effects outside, give ``idempotency_key(name)`` along.
+        """
+        return await self._job.step(name, work)
+
+    def idempotency_key(self, name: str) -> str:
+        """What tells an outside system that a repeated step is the same (spec/durable.md)."""
+        return f"{self.task_id}:{name}"
 
     async def delegate(self, skill: str, *, agent: str | None = None, **input: Any) -> Result:
         """Have another agent do a part of the work, within what remains of the limits.

@@ -17,7 +17,8 @@ from contextlib import asynccontextmanager
 from dragoman_agents.agent import Agent
 from dragoman_agents.execution import SkillRunner
 from dragoman_bus.client import Bus
-from dragoman_bus.service import Instance, InstanceLimits, Serving
+from dragoman_bus.protocol.errors import BusUnavailable
+from dragoman_bus.service import Instance, InstanceLimits, Serving, Worker
 from dragoman_bus.transports.port import Transport
 
 __all__ = ["DEFAULT_GRACE_SECONDS", "DEFAULT_LEASE_SECONDS", "serve", "serving"]
@@ -26,6 +27,8 @@ logger = logging.getLogger("dragoman.agents")
 
 DEFAULT_GRACE_SECONDS = 30.0
 DEFAULT_LEASE_SECONDS = 10.0
+DEFAULT_ACK_WAIT_SECONDS = 30.0
+"""That of the queues (``DurableSettings.ack_wait``), or less."""
 
 
 @asynccontextmanager
@@ -35,6 +38,7 @@ async def serving(
     *,
     lease_seconds: float = DEFAULT_LEASE_SECONDS,
     grace_seconds: float = DEFAULT_GRACE_SECONDS,
+    ack_wait: float = DEFAULT_ACK_WAIT_SECONDS,
 ) -> AsyncIterator[Instance]:
     """Serve ``agent`` over a connected transport while the context is open, then drain.
 
@@ -50,14 +54,30 @@ async def serving(
         instance = Instance(transport, announce, runner, limits)
         runner.instance = instance
         served = Serving(transport, instance)
+        worker = _worker(transport, instance, ack_wait)
         try:
             await served.start()
+            if worker is not None:
+                await worker.start()
             yield instance
             asked = instance.drain_grace
+            if worker is not None:
+                await worker.pause()
             await served.drain(grace_seconds if asked is None else asked)
         finally:
             await served.stop()
+            if worker is not None:
+                await worker.stop()
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _worker(transport: Transport, instance: Instance, ack_wait: float) -> Worker | None:
+    """What takes durable tasks; nothing where the bus has no streams."""
+    try:
+        return Worker(transport, instance, ack_wait=ack_wait)
+    except BusUnavailable as error:
+        logger.debug("only direct tasks: %s", error)
+        return None
 
 
 async def serve(
@@ -66,6 +86,7 @@ async def serve(
     *,
     lease_seconds: float = DEFAULT_LEASE_SECONDS,
     grace_seconds: float = DEFAULT_GRACE_SECONDS,
+    ack_wait: float = DEFAULT_ACK_WAIT_SECONDS,
 ) -> None:
     """Serve ``agent`` at a nats-server until SIGTERM, SIGINT, or an operator's drain.
 
@@ -74,6 +95,7 @@ async def serve(
         server: URL; default ``NATS_URL``, else ``nats://127.0.0.1:4222``.
         lease_seconds: How long after a kill the registry still lists the instance.
         grace_seconds: How long running tasks may take to finish when it leaves.
+        ack_wait: Seconds after which a durable task of a dead worker goes to another one.
 
     Raises:
         BusUnavailable: nobody answers there.
@@ -85,7 +107,11 @@ async def serve(
         transport = await connect_nats(server, name=agent.name)
         try:
             async with serving(
-                agent, transport, lease_seconds=lease_seconds, grace_seconds=grace_seconds
+                agent,
+                transport,
+                lease_seconds=lease_seconds,
+                grace_seconds=grace_seconds,
+                ack_wait=ack_wait,
             ) as instance:
                 logger.info("agent %s serves as %s", agent.name, instance.id)
                 waits = [

@@ -11,11 +11,13 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, overload
 
 from dragoman_bus.client.contracts import check_input
 from dragoman_bus.client.conversation import Conversation
 from dragoman_bus.client.courier import Courier
+from dragoman_bus.client.durable import DurableClient
+from dragoman_bus.client.durable_task import DurableTask
 from dragoman_bus.client.events import listen, publish_event
 from dragoman_bus.client.result import Result
 from dragoman_bus.client.submission import Submission
@@ -61,6 +63,7 @@ class Bus:
         )
         self._directory: Directory | None = None
         self._directory_lock = asyncio.Lock()
+        self._durable: DurableClient | None = None
 
     async def start(self) -> Bus:
         """Open the inbox; the bus itself."""
@@ -116,9 +119,31 @@ class Bus:
         directory = await self.directory()
         return directory.find(agent=agent, skill=skill, tags=tags, contract=contract)
 
+    @overload
+    async def submit(
+        self,
+        skill: str,
+        input: Any,
+        *,
+        delivery: Literal["durable"],
+        retries: int = DEFAULT_RETRIES,
+        **options: Any,
+    ) -> DurableTask: ...
+
+    @overload
+    async def submit(
+        self,
+        skill: str,
+        input: Any,
+        *,
+        delivery: Literal["direct"] = "direct",
+        retries: int = DEFAULT_RETRIES,
+        **options: Any,
+    ) -> TaskHandle: ...
+
     async def submit(
         self, skill: str, input: Any, *, retries: int = DEFAULT_RETRIES, **options: Any
-    ) -> TaskHandle:
+    ) -> TaskHandle | DurableTask:
         """Publish a task to a skill, or to one agent's skill.
 
         Args:
@@ -127,7 +152,10 @@ class Bus:
             retries: How often a refusal for lack of capacity is tried again, within the deadline.
             options: The members of ``Submission``: ``agent``, ``instance``, ``deadline``
                 (seconds), ``task_id``, ``context_id``, ``contract`` (a digest or a Contract),
-                ``max_tokens``, ``max_cost``, ``max_hops``, ``lineage``, ``flow_window``.
+                ``max_tokens``, ``max_cost``, ``max_hops``, ``lineage``, ``flow_window``,
+                ``delivery`` (``"direct"``, or ``"durable"``: it survives the death of this program,
+                of every worker and of the server), ``class_``, ``ordered``,
+                ``maximum_attempts``.
 
         Raises:
             InvalidInput: the input does not fit the contract, where it is known here.
@@ -138,6 +166,10 @@ class Bus:
         contract = self._contract_for(submission)
         data = submission.data(time.time())
         check_input(contract, data.message)
+        if submission.delivery == "durable":
+            return await self.durable.submit(
+                data, contract, fresh=submission.task_id is None, retries=retries
+            )
         conversation = Conversation(
             self._courier, submission.subject(), data, submission.deadline, retries
         )
@@ -150,12 +182,19 @@ class Bus:
         Raises:
             DragomanError: whatever ``submit`` and ``TaskHandle.result`` raise.
         """
-        task = await self.submit(skill, input, **options)
+        task: TaskHandle | DurableTask = await self.submit(skill, input, **options)
         try:
             return await task.result()
         except asyncio.CancelledError:
             task.abandon("the caller was canceled")
             raise
+
+    @property
+    def durable(self) -> DurableClient:
+        """Durable tasks: handles to tasks submitted by anybody, lists, dead letters."""
+        if self._durable is None:
+            self._durable = DurableClient(self.transport, self._courier.sender)
+        return self._durable
 
     async def publish(self, topic: str, event: str, payload: Any) -> None:
         """Publish an event to whoever listens."""

@@ -5,7 +5,7 @@ Spec: spec/operations.md, submit; spec/model.md, limits.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET
@@ -36,6 +36,8 @@ class Submission(msgspec.Struct, kw_only=True):
 
     ``input`` is text, any JSON value, or a whole A2A message. ``deadline`` is in seconds from
     now. ``contract`` is a digest, or a ``Contract`` against which input and output are checked.
+    ``ordered`` (one after the other within ``context_id``) and ``maximum_attempts`` are for
+    ``delivery="durable"``.
     """
 
     skill: str
@@ -51,6 +53,10 @@ class Submission(msgspec.Struct, kw_only=True):
     max_hops: int = DEFAULT_MAXIMUM_HOPS
     lineage: Lineage | None = None
     flow_window: int = DEFAULT_WINDOW
+    delivery: Literal["direct", "durable"] = "direct"
+    class_: Literal["interactive", "batch"] | None = None
+    ordered: bool = False
+    maximum_attempts: int | None = None
 
     def subject(self) -> str:
         """Where it is sent: to one instance, to an agent, or to whoever has the skill."""
@@ -76,8 +82,20 @@ class Submission(msgspec.Struct, kw_only=True):
             contract=contract or UNSET,
             limits=self._limits(now),
             lineage=self.lineage or UNSET,
-            flow_window=self.flow_window,
+            class_=self.class_ or UNSET,
+            **self._delivery(),
         )
+
+    def _delivery(self) -> dict[str, Any]:
+        """The members that only one kind of delivery has."""
+        if self.delivery == "direct":
+            return {"flow_window": self.flow_window}
+        return {
+            "delivery": "durable",
+            "agent": check_token(self.agent, "agent name") if self.agent else UNSET,
+            "ordered": self.ordered or UNSET,
+            "maximum_attempts": self.maximum_attempts or UNSET,
+        }
 
     def _message(self, task_id: str) -> Message:
         if isinstance(self.input, Message):

@@ -53,6 +53,10 @@ class Sender:
         self._clock = clock
         self._identify = identify
 
+    def now(self) -> str:
+        """The present moment as a timestamp."""
+        return format_timestamp(self._clock())
+
     def wrap(
         self, kind: type[Kind], data: Any, *, id: str | None = None, traceparent: str | None = None
     ) -> Kind:

@@ -207,6 +207,7 @@ class SubmitData(_Data, kw_only=True):
     lineage: Lineage | UnsetType = UNSET
     flow_window: Window | UnsetType = UNSET
     required_extensions: Annotated[list[Uri], Meta(max_length=16)] | UnsetType = UNSET
+    agent: Token | UnsetType = UNSET
     ordered: bool | UnsetType = UNSET
     maximum_attempts: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
     redrive_of: Token | UnsetType = UNSET

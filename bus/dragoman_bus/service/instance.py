@@ -52,7 +52,7 @@ from dragoman_bus.protocol.subjects import is_token
 from dragoman_bus.protocol.timestamps import format_timestamp
 from dragoman_bus.registry.keeper import card_digest
 from dragoman_bus.service.intake import check_submission
-from dragoman_bus.service.job import Job, Outcome
+from dragoman_bus.service.job import Job, Outcome, Released
 from dragoman_bus.service.shelf import Shelf
 from dragoman_bus.service.stream import ReplyStream
 from dragoman_bus.service.totals import Totals
@@ -117,6 +117,7 @@ class Instance:
         self._idle = asyncio.Event()
         self._idle.set()
         self._background: set[asyncio.Task[Any]] = set()
+        self.on_slots: Callable[[], None] = lambda: None
 
     @property
     def running(self) -> int:
@@ -155,10 +156,24 @@ class Instance:
         except DragomanError as error:
             self._refuse(delivery, error)
 
-    def cancel_all(self, reason: ErrorObject) -> None:
-        """Cancel every task, running or waiting."""
+    @property
+    def free_slots(self) -> int:
+        """How many more tasks could start now; none while draining."""
+        if self.state is InstanceState.DRAINING or self._queue:
+            return 0
+        return max(0, self.limits.slots - self._busy)
+
+    def admit(self, job: Job) -> None:
+        """Start a task that came another way than by a request, in one of the free slots."""
+        self.shelf.add(job)
+        self._idle.clear()
+        self._start(job)
+
+    def leave(self, reason: ErrorObject) -> None:
+        """Hand back what another instance can go on with, and cancel every other task."""
         for job in list(self.shelf.running.values()):
-            self.cancel(job, reason)
+            if not job.hand_back():
+                self.cancel(job, reason)
 
     def _check_operation(self, message: Envelope, subject: str) -> None:
         """Permissions are given by subject, so the subject must say what the message does."""
@@ -273,6 +288,7 @@ class Instance:
 
     def _start(self, job: Job) -> None:
         self._busy += 1
+        self.on_slots()
         job.started_at = time.monotonic()
         job.work = asyncio.create_task(self._work(job))
 
@@ -282,11 +298,21 @@ class Instance:
             await self._finish(job, outcome)
         except asyncio.CancelledError:
             await self._finish(job, _canceled(job))
+        except Released:
+            self.shelf.forget(job)
         finally:
             self._busy -= 1
             self._next()
 
     async def _finish(self, job: Job, outcome: Outcome) -> None:
+        settled = await job.settle(outcome)
+        if settled is not None:
+            self.totals.count(job, outcome)
+            if settled:
+                self.shelf.finish(job)
+            else:
+                self.shelf.forget(job)
+            return
         try:
             ended = await job.stream.final(
                 outcome.state,
@@ -311,6 +337,7 @@ class Instance:
             self._start(self._queue.popleft())
         if not self._busy and not self._queue:
             self._idle.set()
+        self.on_slots()
 
     def cancel(self, job: Job, reason: ErrorObject) -> None:
         """Stop a task, running or waiting; an ended one stays as it is."""

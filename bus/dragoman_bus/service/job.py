@@ -4,16 +4,67 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import UnsetType
 
 from dragoman_bus.protocol.a2a import Artifact, Message, TaskState
+from dragoman_bus.protocol.fold import TaskFold
+from dragoman_bus.protocol.messages import TaskSnapshot
 from dragoman_bus.protocol.payloads import ErrorObject, Receipt, SubmitData, Usage
 from dragoman_bus.protocol.timestamps import parse_timestamp
-from dragoman_bus.service.stream import ReplyStream
 
-__all__ = ["Job", "Outcome"]
+__all__ = ["Job", "Outcome", "Released", "TaskStream"]
+
+
+class Released(BaseException):
+    """The task goes on elsewhere, later: the skill is left as it is, and its slot is free."""
+
+
+class TaskStream(Protocol):
+    """Where the updates of a task go: to a caller (``ReplyStream``) or to a log (``LogStream``)."""
+
+    sent_at: float
+    stalled_since: float | None
+
+    @property
+    def fold(self) -> TaskFold:
+        """The task so far."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a message can be sent now."""
+
+    async def status(self, state: TaskState, message: Message | None = None) -> None:
+        """Tell a state that is not terminal."""
+
+    async def artifact(self, artifact: Artifact, *, append: bool) -> None:
+        """Send an artifact or more of one."""
+
+    async def final(
+        self,
+        state: TaskState,
+        *,
+        artifacts: list[Artifact] | None = None,
+        usage: Usage | None = None,
+        receipt: Receipt | None = None,
+        error: ErrorObject | None = None,
+    ) -> bool:
+        """End the task; whether this call ended it."""
+
+    async def keep_alive(self) -> None:
+        """Say that the task lives."""
+
+    def acknowledge(self, through: int) -> None:
+        """Take a task.flow."""
+
+    def attach(self, reply: str, *, through: int, window: int | None) -> None:
+        """Continue on another reply subject."""
+
+    def snapshot(self) -> TaskSnapshot:
+        """The task as it is now."""
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -29,7 +80,7 @@ class Outcome(msgspec.Struct, kw_only=True):
 class Job:
     """One accepted task."""
 
-    def __init__(self, data: SubmitData, stream: ReplyStream) -> None:
+    def __init__(self, data: SubmitData, stream: TaskStream) -> None:
         self.data = data
         self.stream = stream
         self.accepted_at = time.monotonic()
@@ -66,6 +117,18 @@ class Job:
             self._answer = None
         await self.stream.status(TaskState.WORKING)
         return answer
+
+    async def step(self, name: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Do a piece of work; durable tasks keep its result (spec/durable.md, steps)."""
+        return await work()
+
+    async def settle(self, outcome: Outcome) -> bool | None:
+        """End the task another way than by its stream; ``None``: the stream ends it."""
+        return None
+
+    def hand_back(self) -> bool:
+        """Give the unfinished task to another instance, where that is possible."""
+        return False
 
     def reply(self, message: Message) -> bool:
         """Hand a reply to the skill; whether it waited for one, or had this one already."""

@@ -76,7 +76,7 @@ class Serving:
             finished = True
         except TimeoutError:
             finished = False
-            self.instance.cancel_all(error_object("CANCELED", "the agent is shutting down"))
+            self.instance.leave(error_object("CANCELED", "the agent is shutting down"))
             await asyncio.wait([asyncio.ensure_future(self.instance.idle())], timeout=1.0)
         await self.stop()
         return finished
@@ -85,7 +85,7 @@ class Serving:
         """Leave at once; running skills are canceled."""
         if self._ticker is not None:
             self._ticker.cancel()
-        self.instance.cancel_all(error_object("CANCELED", "the agent is shutting down"))
+        self.instance.leave(error_object("CANCELED", "the agent is shutting down"))
         await self._keeper.stop()
         await self._quietly(self._responder.stop())
         for subscription in [*self._intake, *self._control]:

@@ -30,6 +30,10 @@ class Shelf:
         """Keep an accepted task."""
         self.running[job.task_id] = job
 
+    def forget(self, job: Job) -> None:
+        """Drop a task that goes on elsewhere."""
+        self.running.pop(job.task_id, None)
+
     def finish(self, job: Job) -> None:
         """Move an ended task to the finished ones, and forget the oldest beyond the bounds."""
         self.running.pop(job.task_id, None)

@@ -37,6 +37,7 @@ from dragoman_bus.transports.port import (
     Subscription,
 )
 from dragoman_bus.transports.requests import RequestMultiplexer
+from dragoman_bus.transports.streams import Streams
 
 __all__ = ["MemoryBroker", "MemoryTransport"]
 
@@ -300,6 +301,13 @@ class MemoryTransport:
         self._check_open()
         values = self.broker.bucket(bucket, create=(settings or BucketSettings()).create)
         return MemoryKeyValue(self, values, bucket, self._reach_bucket)
+
+    def streams(self) -> Streams:
+        """See ``Transport.streams``."""
+        raise BusUnavailable(
+            "durable delivery needs a NATS server: the in-memory bus has no streams",
+            code="NOT_CONFIGURED",
+        )
 
     async def flush(self) -> None:
         """See ``Transport.flush``; handlers of what was delivered before have run, as on NATS."""

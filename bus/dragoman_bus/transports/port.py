@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from dragoman_bus.transports.streams import Streams
 
 __all__ = [
     "BucketSettings",
@@ -259,6 +262,9 @@ class Transport(Protocol):
         Raises:
             BusUnavailable: The server has no JetStream, or the bucket cannot be used.
         """
+
+    def streams(self) -> Streams:
+        """Stored messages of this account; made at the first use (see ``transports.streams``)."""
 
     def add_reconnect_listener(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener`` after each reconnect, subscriptions restored; returns the remover."""

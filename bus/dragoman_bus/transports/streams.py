@@ -176,7 +176,7 @@ class Pulled(Protocol):
     """How many messages wait behind it, as of its delivery."""
 
     async def acknowledge(self) -> None:
-        """Done; returns when the server has it. Raises ``BusUnavailable`` or ``RequestTimeout``."""
+        """Done. Not waited for: when it is lost, the message comes again."""
 
     async def reject(self, *, delay: float = 0.0) -> None:
         """Deliver it again, to anybody, after ``delay`` seconds."""
@@ -193,17 +193,19 @@ PulledHandler = Callable[[Pulled], None]
 
 
 class Puller(Protocol):
-    """Pulls one queue into a handler, never more than asked for."""
+    """Pulls one queue into a handler."""
 
     async def want(self, number: int) -> None:
-        """Be ready for ``number`` more messages in all; 0 takes every open request back.
+        """Be ready for ``number`` more messages in all, until it is called again.
 
-        Requests survive reconnections and restarts of the server: they are made again. While the
-        queue does not exist they are repeated until it does.
+        Less than before asks for nothing more; what was asked for may still come until the open
+        requests expire, and the handler rejects what it cannot use. Requests survive reconnections
+        and restarts of the server: they are made again. While the queue does not exist they are
+        repeated until it does.
         """
 
     async def close(self) -> None:
-        """Take every request back; messages under way are rejected."""
+        """Ask for nothing more; messages under way are rejected."""
 
 
 class Streams(Protocol):

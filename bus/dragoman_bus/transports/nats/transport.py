@@ -19,6 +19,7 @@ from dragoman_bus.transports.nats.client import Dispatch
 from dragoman_bus.transports.nats.connection import Connection, logger
 from dragoman_bus.transports.nats.key_value import open_bucket
 from dragoman_bus.transports.nats.options import NatsOptions
+from dragoman_bus.transports.nats.streams import JetStream
 from dragoman_bus.transports.port import (
     BucketSettings,
     Delivery,
@@ -94,6 +95,7 @@ class NatsTransport:
     def __init__(self, options: NatsOptions) -> None:
         self._connection = Connection(options, self._refuse)
         self._requests = RequestMultiplexer(self)
+        self._streams: JetStream | None = None
 
     @classmethod
     async def connect(cls, options: NatsOptions | None = None) -> NatsTransport:
@@ -209,6 +211,12 @@ class NatsTransport:
         """See ``Transport.key_value``."""
         self._connection.check_open()
         return await open_bucket(self, self._requests, bucket, settings or BucketSettings())
+
+    def streams(self) -> JetStream:
+        """See ``Transport.streams``."""
+        if self._streams is None:
+            self._streams = JetStream(self, self._requests)
+        return self._streams
 
     async def flush(self) -> None:
         """See ``Transport.flush``."""

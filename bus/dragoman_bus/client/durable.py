@@ -1,0 +1,214 @@
+"""Durable tasks from a caller's side: submit one, find one again, list them.
+
+Spec: spec/durable.md. Reached as ``Bus.durable``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+
+import msgspec
+from msgspec import UnsetType
+
+from dragoman_bus.client.durable_task import DurableTask
+from dragoman_bus.durable.ending import Ending, ending_records
+from dragoman_bus.durable.layout import LOG_STREAM
+from dragoman_bus.durable.store import LogStore, entry_of
+from dragoman_bus.durable.submission import deadline_of, queue_of, submit
+from dragoman_bus.protocol.a2a import TaskState
+from dragoman_bus.protocol.envelopes import Sender
+from dragoman_bus.protocol.error_objects import error_of
+from dragoman_bus.protocol.errors import DragomanError, Overloaded, RevisionConflict
+from dragoman_bus.protocol.messages import TaskStatusUpdate, TaskSubmit
+from dragoman_bus.protocol.payloads import Contract, SubmitData
+from dragoman_bus.protocol.subjects import log_subject
+from dragoman_bus.protocol.tasklog import LogEntry, LogFold
+from dragoman_bus.protocol.timestamps import parse_timestamp
+from dragoman_bus.transports.port import Transport
+
+__all__ = ["DurableClient", "TaskSummary"]
+
+
+class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a list of tasks; ``position`` is where a list continues."""
+
+    task_id: str
+    skill: str
+    context_id: str
+    state: TaskState
+    submitted_at: str
+    submitted_by: str
+    position: int
+
+
+class DurableClient:
+    """Durable tasks on one bus.
+
+    Args:
+        transport: The bus.
+        sender: Who submits, cancels and answers.
+    """
+
+    def __init__(self, transport: Transport, sender: Sender) -> None:
+        self.store = LogStore(transport.streams())
+        self._transport = transport
+        self._sender = sender
+        self._full_until: dict[str, float] = {}
+
+    async def submit(
+        self, data: SubmitData, contract: Contract | None, *, fresh: bool, retries: int
+    ) -> DurableTask:
+        """Submit a task; returns once it is accepted, which nothing undoes.
+
+        Args:
+            data: What to do.
+            contract: What the output has to fit.
+            fresh: Whether the id was made for this submission, so that nobody can repeat it.
+            retries: How often a full queue is tried again.
+
+        Raises:
+            Overloaded: the queue is full, and stays so.
+            TaskRejected: ``TASK_CONFLICT``: the id belongs to another task.
+            BusUnavailable: ``NOT_CONFIGURED`` when the bus has no durable delivery.
+        """
+        submission = self._sender.wrap(TaskSubmit, data, id=data.task_id)
+        while True:
+            try:
+                self._check_gate(data)
+                known = await submit(self.store, self._sender, submission)
+                break
+            except Overloaded as error:
+                if not await self._wait(data, error, retries):
+                    if fresh:
+                        await self._withdraw(submission, error)
+                    raise
+                retries -= 1
+        log = known or LogFold(data.task_id)
+        if known is None:
+            log.begin(submission)
+        return DurableTask(self._transport, self._sender, log, contract)
+
+    def task(self, task_id: str, contract: Contract | None = None) -> DurableTask:
+        """A handle to a task that anybody submitted; nothing is read yet."""
+        return DurableTask(self._transport, self._sender, LogFold(task_id), contract)
+
+    async def tasks(
+        self,
+        *,
+        state: TaskState | None = None,
+        skill: str | None = None,
+        context_id: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        after: int = 0,
+    ) -> AsyncIterator[TaskSummary]:
+        """Tasks in the order of their submission, those that fit all that is given.
+
+        Args:
+            state: In this state now.
+            skill: Of this skill.
+            context_id: Of this context.
+            since: Submitted at this time (Unix seconds) or later.
+            until: Submitted before this time.
+            after: Submitted after this position: the last one of the page before.
+        """
+        while True:
+            page = await self.store.streams.read(
+                LOG_STREAM, log_subject("*", "submit"), after=after, limit=200
+            )
+            entries = [entry for message in page.messages if (entry := entry_of(message))]
+            states = await self.store.states(_task_id(entry) for entry in entries)
+            for entry in entries:
+                summary = _summary(entry, states.get(_task_id(entry)))
+                if _fits(summary, state, skill, context_id, since, until):
+                    yield summary
+            if not page.more or not page.messages:
+                return
+            after = page.messages[-1].position
+
+    def _check_gate(self, data: SubmitData) -> None:
+        """A queue that was full is left alone for a while (DUR-8)."""
+        queue = queue_of(data)
+        wait = self._full_until.get(queue, 0.0) - time.monotonic()
+        if wait > 0:
+            raise Overloaded(
+                f"the queue {queue} was full a moment ago", retry_after=wait, task_id=data.task_id
+            )
+
+    async def _wait(self, data: SubmitData, error: Overloaded, retries: int) -> bool:
+        """Wait before the next attempt; whether there is one within the deadline."""
+        wait = error.retry_after or 1.0
+        queue = queue_of(data)
+        self._full_until[queue] = max(self._full_until.get(queue, 0.0), time.monotonic() + wait)
+        wait *= random.uniform(1.0, 1.5)
+        if retries <= 0 or time.time() + wait > deadline_of(data):
+            return False
+        await asyncio.sleep(wait)
+        return True
+
+    async def _withdraw(self, submission: TaskSubmit, error: Overloaded) -> None:
+        """End a task that never reached its queue, and that nobody can submit again (DUR-9)."""
+        try:
+            log = await self.store.read(submission.data.task_id)
+            if log.submission is None or log.ended:
+                return
+            ending = Ending(TaskState.REJECTED, error=error_of(error))
+            records = ending_records(
+                log,
+                ending,
+                ending.final(log, self._sender),
+                self._sender,
+                expect=LogStore.on_log(log.task_id, log.position),
+                open_children=[],
+            )
+            await self.store.streams.append(LOG_STREAM, *records)
+        except RevisionConflict:
+            return
+        except DragomanError as failure:
+            error.add_note(f"the task could not be withdrawn and ends at its deadline: {failure}")
+
+
+def _task_id(entry: LogEntry) -> str:
+    message = entry.message
+    return message.data.task_id if isinstance(message, TaskSubmit) else ""
+
+
+def _summary(entry: LogEntry, last: LogEntry | None) -> TaskSummary:
+    submission = entry.message
+    assert isinstance(submission, TaskSubmit)  # the kind of the subject
+    data = submission.data
+    state = TaskState.SUBMITTED
+    if last is not None:
+        # The spine holds claims, retries, questions and the end: each has a status.
+        update: TaskStatusUpdate = last.message  # type: ignore[assignment]
+        state = update.data.status_update.status.state
+    return TaskSummary(
+        task_id=data.task_id,
+        skill=data.skill,
+        context_id=data.task_id if isinstance(data.context_id, UnsetType) else data.context_id,
+        state=state,
+        submitted_at=submission.time,
+        submitted_by=submission.source,
+        position=entry.position,
+    )
+
+
+def _fits(
+    summary: TaskSummary,
+    state: TaskState | None,
+    skill: str | None,
+    context_id: str | None,
+    since: float | None,
+    until: float | None,
+) -> bool:
+    submitted = parse_timestamp(summary.submitted_at)
+    return (
+        (state is None or summary.state is state)
+        and (skill is None or summary.skill == skill)
+        and (context_id is None or summary.context_id == context_id)
+        and (since is None or submitted >= since)
+        and (until is None or submitted < until)
+    )

@@ -1,0 +1,107 @@
+"""Reads and writes the logs of durable tasks.
+
+Spec: spec/durable.md. Every write names what it knows of the log (an ``Expectation``), and the
+server refuses it when it knows too little; what to do then is for the writer to decide.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from dragoman_bus.durable.layout import LOG_STREAM
+from dragoman_bus.protocol.codec import decode, encode
+from dragoman_bus.protocol.errors import ProtocolError
+from dragoman_bus.protocol.messages import Envelope
+from dragoman_bus.protocol.subjects import log_subject, parse_log_subject
+from dragoman_bus.protocol.tasklog import LogEntry, LogFold
+from dragoman_bus.transports.streams import Expectation, Record, Stored, Streams
+
+__all__ = ["LogStore", "entry_of"]
+
+logger = logging.getLogger("dragoman.durable")
+
+PAGE = 500
+
+
+def entry_of(stored: Stored) -> LogEntry | None:
+    """The entry in a stored message; ``None`` for what is no valid entry, which is logged."""
+    place = parse_log_subject(stored.subject)
+    if place is None:
+        return None
+    try:
+        return LogEntry(place[1], stored.position, decode(stored.data))
+    except ProtocolError as error:
+        logger.warning("entry %d of task %s is not valid: %s", stored.position, place[0], error)
+        return None
+
+
+class LogStore:
+    """The logs of all tasks.
+
+    Args:
+        streams: Where they are stored.
+    """
+
+    def __init__(self, streams: Streams) -> None:
+        self.streams = streams
+
+    async def read(self, task_id: str, *, into: LogFold | None = None) -> LogFold:
+        """The fold of a task's whole log; empty (no submission) for an unknown task.
+
+        With ``into``, only what follows is read and folded into it.
+        """
+        fold = LogFold(task_id) if into is None else into
+        for entry in await self.entries(task_id, after=fold.position):
+            try:
+                fold.apply(entry)
+            except ProtocolError as error:
+                logger.warning("task %s: entry %d: %s", task_id, entry.position, error)
+        return fold
+
+    async def entries(self, task_id: str, *, after: int = 0) -> list[LogEntry]:
+        """The valid entries of a task's log above a position."""
+        found: list[LogEntry] = []
+        while True:
+            page = await self.streams.read(
+                LOG_STREAM, log_subject(task_id), after=after, limit=PAGE
+            )
+            found += filter(None, map(entry_of, page.messages))
+            if not page.more or not page.messages:
+                return found
+            after = page.messages[-1].position
+
+    async def states(self, task_ids: Iterable[str]) -> dict[str, LogEntry]:
+        """The last entry of the spine of each task that has one."""
+        subjects = [log_subject(task_id, "state") for task_id in task_ids]
+        if not subjects:
+            return {}
+        stored = await self.streams.last(LOG_STREAM, *subjects)
+        entries = [(message.subject, entry_of(message)) for message in stored]
+        return {
+            place[0]: entry
+            for subject, entry in entries
+            if entry is not None and (place := parse_log_subject(subject)) is not None
+        }
+
+    async def append(
+        self, task_id: str, kind: str, message: Envelope, *, expect: Expectation | None = None
+    ) -> int:
+        """Store one entry; its position.
+
+        Raises:
+            RevisionConflict: the expectation does not hold.
+            StreamFull: the log takes nothing more.
+        """
+        record = Record(subject=log_subject(task_id, kind), data=encode(message), expect=expect)
+        return await self.streams.append(LOG_STREAM, record)
+
+    @staticmethod
+    def on_spine(task_id: str, position: int) -> Expectation:
+        """That ``position`` is the last of the task's spine."""
+        return Expectation(log_subject(task_id, "state"), position)
+
+    @staticmethod
+    def on_log(task_id: str, position: int) -> Expectation:
+        """That ``position`` is the last entry of the task's log, of any kind."""
+        return Expectation(log_subject(task_id), position)

@@ -1,0 +1,168 @@
+"""A durable task that this worker runs: how it asks, keeps steps, fails, and is given back.
+
+Spec: spec/durable.md, retry, steps and questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from msgspec import UnsetType
+
+from dragoman_bus.durable.ending import Ending
+from dragoman_bus.durable.store import LogStore
+from dragoman_bus.protocol.a2a import Message, TaskState
+from dragoman_bus.protocol.envelopes import Sender
+from dragoman_bus.protocol.error_objects import error_object, error_of
+from dragoman_bus.protocol.errors import DragomanError, PayloadTooLarge
+from dragoman_bus.protocol.payloads import ErrorObject
+from dragoman_bus.protocol.tasklog import LogFold
+from dragoman_bus.service.job import Job, Outcome, Released
+from dragoman_bus.service.log_stream import Fenced, LogStream
+from dragoman_bus.transports.streams import Pulled
+
+__all__ = ["DurableJob"]
+
+logger = logging.getLogger("dragoman.service")
+
+FIRST_BACKOFF_SECONDS = 1.0
+LONGEST_BACKOFF_SECONDS = 60.0
+
+
+class DurableJob(Job):
+    """One delivery of one durable task.
+
+    Args:
+        log: What is known of its log.
+        pulled: The queue message that brought it.
+        store: The logs.
+        sender: This instance.
+    """
+
+    stream: LogStream
+
+    def __init__(self, log: LogFold, pulled: Pulled, store: LogStore, sender: Sender) -> None:
+        super().__init__(log.data, LogStream(log, store, sender, self._lost))
+        self.pulled = pulled
+        self.handed_back = False
+        self._asked = 0
+        self._names: dict[str, int] = {}
+
+    async def ask(self, question: Message) -> Message:
+        """The reply that the log has to this question; else store it and leave the task.
+
+        Raises:
+            Released: the reply will be served by whoever runs the task then.
+        """
+        replies = self.stream.log.replies
+        self._asked += 1
+        if self._asked <= len(replies):
+            return replies[self._asked - 1]
+        await self._or_released(self.stream.status(TaskState.INPUT_REQUIRED, question))
+        await self.pulled.acknowledge()
+        raise Released
+
+    async def step(self, name: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        """The step's result from the log, or from ``work``, which is then kept."""
+        unique = self.step_name(name)
+        known = self.stream.log.steps.get(unique)
+        if known is not None:
+            return msgspec.json.decode(known)
+        output = msgspec.to_builtins(await work())
+        await self._or_released(self.stream.step(unique, msgspec.Raw(msgspec.json.encode(output))))
+        return output
+
+    def step_name(self, name: str) -> str:
+        """``name``, numbered when it was used before in this run (DUR-25)."""
+        count = self._names[name] = self._names.get(name, 0) + 1
+        return name if count == 1 else f"{name} #{count}"
+
+    def hand_back(self) -> bool:
+        """Stop here; another worker goes on, and this attempt does not count."""
+        if not self.stream.log.ended and not self.handed_back:
+            self.handed_back = True
+            if self.work is not None:
+                self.work.cancel()
+        return True
+
+    async def settle(self, outcome: Outcome) -> bool:
+        """End the task, or give it back for another attempt; whether it has ended."""
+        try:
+            if self.stream.fenced:
+                return self._give_up()
+            if self.handed_back:
+                return await self._give_back(None, 0.0)
+            error = outcome.error
+            if outcome.state is TaskState.FAILED and error is not None and self._may_retry(error):
+                return await self._give_back(error, self._delay(error))
+            return await self._end(outcome)
+        except Fenced:
+            return self._give_up()
+        except DragomanError as error:
+            # Unacknowledged, so it is delivered again; the log says what was done.
+            logger.warning("task %s was not settled: %s", self.task_id, error)
+            return False
+
+    async def _end(self, outcome: Outcome) -> bool:
+        ending = Ending(
+            outcome.state,
+            artifacts=outcome.artifacts,
+            usage=outcome.usage,
+            receipt=outcome.receipt,
+            error=outcome.error,
+        )
+        try:
+            await self.stream.end(ending)
+        except PayloadTooLarge as error:
+            failed = error_of(error, side_effects="possible")
+            await self.stream.end(Ending(TaskState.FAILED, error=failed, usage=outcome.usage))
+        await self._acknowledge()
+        return True
+
+    async def _give_back(self, error: ErrorObject | None, delay: float) -> bool:
+        await self.stream.retry(error)
+        await self.pulled.reject(delay=delay)
+        return False
+
+    def _give_up(self) -> bool:
+        # The message is not acknowledged: whoever has the task answers for it (DUR-18).
+        logger.info("task %s went to another worker", self.task_id)
+        return False
+
+    async def _acknowledge(self) -> None:
+        try:
+            await self.pulled.acknowledge()
+        except DragomanError as error:
+            # It comes again, is found ended, and is acknowledged then.
+            logger.info("task %s ended, its message comes again: %s", self.task_id, error)
+
+    def _may_retry(self, error: ErrorObject) -> bool:
+        log = self.stream.log
+        used = log.used_attempts + (not self.stream.claimed)
+        return error.retryable and used < log.maximum_attempts and self._in_time()
+
+    def _in_time(self) -> bool:
+        remaining = self.remaining()
+        return remaining is None or remaining > 0
+
+    def _delay(self, error: ErrorObject) -> float:
+        """Full jitter below a bound that doubles (DUR-21)."""
+        used = max(1, self.stream.log.used_attempts)
+        bound = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (used - 1))
+        wanted = error.retry_after_seconds
+        least = 0.0 if isinstance(wanted, UnsetType) else wanted
+        return least + random.uniform(0.0, bound)
+
+    def _lost(self) -> None:
+        self.cancel(error_object("CANCELED", "the task went to another worker"))
+
+    async def _or_released(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Fenced:
+            raise asyncio.CancelledError from None

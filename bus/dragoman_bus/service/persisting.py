@@ -1,0 +1,76 @@
+"""Stores what a worker has to say, through every outage, exactly once.
+
+Spec: spec/durable.md, work. An answer of the server may be lost although it stored the entry; the
+log then tells whether a refused write is our own, stored before, or somebody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from dragoman_bus.durable.layout import LOG_STREAM
+from dragoman_bus.durable.store import LogStore
+from dragoman_bus.protocol.errors import (
+    BusUnavailable,
+    RequestTimeout,
+    RevisionConflict,
+    StreamFull,
+)
+from dragoman_bus.protocol.messages import Envelope
+from dragoman_bus.transports.streams import Record
+
+__all__ = ["patiently", "persist"]
+
+logger = logging.getLogger("dragoman.service")
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+HOPELESS = ("NOT_CONFIGURED", "PERMISSION_DENIED")
+
+Value = TypeVar("Value")
+
+
+async def persist(
+    store: LogStore, task_id: str, records: list[Record], message: Envelope
+) -> int | None:
+    """Store ``records``, the first of which holds ``message``; the position of the last one.
+
+    ``None`` when the server refuses them because the spine holds somebody else's entry.
+
+    Raises:
+        BusUnavailable: ``NOT_CONFIGURED`` or ``PERMISSION_DENIED``: waiting does not help.
+        PayloadTooLarge: a record is larger than the server accepts.
+    """
+    try:
+        return await patiently(lambda: store.streams.append(LOG_STREAM, *records), task_id)
+    except RevisionConflict:
+        return await patiently(lambda: _stored_before(store, task_id, message), task_id)
+
+
+async def patiently(work: Callable[[], Awaitable[Value]], task_id: str) -> Value:
+    """Do ``work`` again until the bus lets it succeed."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return await work()
+        except (BusUnavailable, RequestTimeout, StreamFull) as error:
+            if error.code in HOPELESS:
+                raise
+            logger.warning("task %s: the log waits: %s", task_id, error)
+        await asyncio.sleep(random.uniform(pause / 2, pause))
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+async def _stored_before(store: LogStore, task_id: str, message: Envelope) -> int | None:
+    """The position of ``message`` if it is the last entry of the spine, or an update before it."""
+    for entry in reversed(await store.entries(task_id)):
+        stored = entry.message
+        if (stored.id, stored.source) == (message.id, message.source):
+            return entry.position if type(stored) is type(message) else None
+        if entry.kind == "state":
+            return None
+    return None

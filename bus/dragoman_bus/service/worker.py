@@ -1,0 +1,234 @@
+"""Pulls durable tasks from their queues, as many as there are free slots.
+
+Spec: spec/durable.md, work. Direct and durable tasks share the slots of an instance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from msgspec import UnsetType
+
+from dragoman_bus.durable.ending import Ending
+from dragoman_bus.durable.layout import QUEUE_STREAM, agent_queue, skill_queue
+from dragoman_bus.durable.store import LogStore
+from dragoman_bus.protocol.a2a import TaskState
+from dragoman_bus.protocol.codec import decode
+from dragoman_bus.protocol.error_objects import error_object, error_of
+from dragoman_bus.protocol.errors import DragomanError, ProtocolError, RemoteError
+from dragoman_bus.protocol.messages import TaskSubmit
+from dragoman_bus.protocol.subjects import TASK_CLASSES
+from dragoman_bus.protocol.tasklog import LogFold
+from dragoman_bus.service.durable_job import DurableJob
+from dragoman_bus.service.instance import Instance
+from dragoman_bus.service.intake import check_submission
+from dragoman_bus.service.log_stream import Fenced, LogStream
+from dragoman_bus.transports.port import Transport
+from dragoman_bus.transports.streams import Pulled, Puller
+
+__all__ = ["Worker"]
+
+logger = logging.getLogger("dragoman.service")
+
+CLAIM_AFTER_SECONDS = 0.05
+PROGRESS_PER_ACK_WAIT = 4
+REFUSED_ELSEWHERE = ("UNKNOWN_SKILL", "EXTENSION_REQUIRED", "CONTRACT_MISMATCH")
+
+
+class Worker:
+    """Takes durable tasks for one instance.
+
+    Args:
+        transport: The bus; without streams nothing is pulled, and direct tasks go on.
+        instance: Runs the tasks.
+        ack_wait: Seconds after which the queue gives an unextended task to another worker.
+    """
+
+    def __init__(self, transport: Transport, instance: Instance, *, ack_wait: float = 30.0) -> None:
+        self.instance = instance
+        self._streams = transport.streams()
+        self._store = LogStore(self._streams)
+        self._pullers: list[Puller] = []
+        self._interval = ack_wait / PROGRESS_PER_ACK_WAIT
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._starting = 0
+        self._changed = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin to pull the queues of the agent's skills, and the agent's own."""
+        announce = self.instance.announce
+        names = [
+            *(
+                skill_queue(contract.skill, class_)
+                for contract in announce.contracts
+                for class_ in TASK_CLASSES
+            ),
+            agent_queue(announce.agent),
+        ]
+        for name in names:
+            self._pullers.append(await self._streams.puller(QUEUE_STREAM, name, self._receive))
+        self.instance.on_slots = self._changed.set
+        self._spawn(self._keep_pulling())
+        self._spawn(self._keep_alive())
+
+    async def pause(self) -> None:
+        """Pull nothing more; what was pulled and not begun is given back."""
+        self.instance.on_slots = lambda: None
+        while self._pullers:
+            await self._quietly(self._pullers.pop().close())
+
+    async def stop(self) -> None:
+        """Pause, and leave off extending what is at work."""
+        await self.pause()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+
+    async def _keep_pulling(self) -> None:
+        """Ask the queues for what fits into the free slots whenever these change."""
+        wanted = -1
+        while True:
+            self._changed.clear()
+            free = max(0, self.instance.free_slots - self._starting)
+            if free != wanted:
+                wanted = free
+                for puller, number in zip(self._pullers, self._shares(free), strict=True):
+                    await self._quietly(puller.want(number))
+            await self._changed.wait()
+
+    def _shares(self, free: int) -> list[int]:
+        """How much of ``free`` each queue may fill; interactive queues come first (DUR-10)."""
+        if free == 0:
+            return [0] * len(self._pullers)
+        return [max(1, free // len(self._pullers))] * len(self._pullers)
+
+    def _receive(self, pulled: Pulled) -> None:
+        if self.instance.free_slots - self._starting <= 0:
+            self._spawn(self._quietly(pulled.reject(delay=0.1)))
+            return
+        self._starting += 1
+        self._changed.set()
+        self._spawn(self._begin(pulled))
+
+    async def _begin(self, pulled: Pulled) -> None:
+        try:
+            job = await self._take(pulled)
+        except DragomanError as error:
+            logger.warning("a queued task could not be begun: %s", error)
+            await self._quietly(pulled.reject(delay=1.0))
+            return
+        finally:
+            self._starting -= 1
+            self._changed.set()
+        if job is None:
+            return
+        if self.instance.shelf.find(job.task_id) is not None:
+            # A second queue message for a task that runs here already.
+            await self._quietly(pulled.reject(delay=self._interval))
+            return
+        self.instance.admit(job)
+        asyncio.get_running_loop().call_later(
+            CLAIM_AFTER_SECONDS, lambda: self._spawn(self._claim(job))
+        )
+
+    async def _claim(self, job: DurableJob) -> None:
+        if not job.stream.log.ended and job.work is not None and not job.work.done():
+            with contextlib.suppress(Fenced):
+                await job.stream.claim()
+
+    async def _take(self, pulled: Pulled) -> DurableJob | None:
+        """The job of a queue message; ``None`` when there is nothing to run."""
+        message = self._submission(pulled)
+        if message is None:
+            await pulled.terminate("not a valid task.submit")
+            return None
+        log = LogFold(message.data.task_id)
+        if pulled.delivery == 1:
+            log.begin(message)
+        else:
+            await self._store.read(message.data.task_id, into=log)
+            if log.submission is None:
+                log.begin(message)
+        if log.ended:
+            await pulled.acknowledge()
+            return None
+        job = DurableJob(log, pulled, self._store, self.instance.sender)
+        return job if await self._acceptable(job, log, pulled) else None
+
+    def _submission(self, pulled: Pulled) -> TaskSubmit | None:
+        try:
+            message = decode(pulled.data)
+        except ProtocolError as error:
+            logger.warning("refused from the queue: %s", error)
+            return None
+        return message if isinstance(message, TaskSubmit) else None
+
+    async def _acceptable(self, job: DurableJob, log: LogFold, pulled: Pulled) -> bool:
+        """Whether to run it; otherwise it is ended, or left to an agent that can."""
+        ending: Ending | None = None
+        try:
+            if log.spine == 0 or not isinstance(log.data.limits, UnsetType):
+                check_submission(log.data, self.instance.announce, now=time.time())
+        except RemoteError as error:
+            if error.code in REFUSED_ELSEWHERE:
+                # Another agent of this skill may be able to.
+                await pulled.reject(delay=self._interval)
+                return False
+            state = TaskState.FAILED if error.code == "DEADLINE_EXCEEDED" else TaskState.REJECTED
+            ending = Ending(state, error=error_of(error))
+        if log.cancel is not None:
+            reason = log.cancel.reason
+            words = "" if isinstance(reason, UnsetType) else f": {reason}"
+            ending = Ending(
+                TaskState.CANCELED, error=error_object("CANCELED", f"canceled by the caller{words}")
+            )
+        elif ending is None and log.used_attempts >= log.maximum_attempts:
+            ending = Ending(
+                TaskState.FAILED,
+                error=error_object(
+                    "AGENT_LOST",
+                    f"{log.used_attempts} workers died or vanished while they ran the task",
+                    side_effects="possible",
+                ),
+            )
+        if ending is not None:
+            await self._end(job.stream, ending, pulled)
+            return False
+        if pulled.delivery > 1:
+            try:
+                await job.stream.claim()
+            except Fenced:
+                await pulled.reject(delay=self._interval)
+                return False
+        return True
+
+    async def _end(self, stream: LogStream, ending: Ending, pulled: Pulled) -> None:
+        try:
+            await stream.end(ending)
+        except Fenced:
+            await pulled.reject(delay=1.0)
+        else:
+            await pulled.acknowledge()
+
+    async def _keep_alive(self) -> None:
+        """Extend the ack wait of everything at work here (DUR-11)."""
+        while True:
+            await asyncio.sleep(self._interval)
+            for job in list(self.instance.shelf.running.values()):
+                if isinstance(job, DurableJob):
+                    await self._quietly(job.pulled.progress())
+
+    async def _quietly(self, work: object) -> None:
+        try:
+            await work  # type: ignore[misc]
+        except DragomanError as error:
+            logger.info("durable work: %s", error)
+
+    def _spawn(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

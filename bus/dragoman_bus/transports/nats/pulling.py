@@ -1,0 +1,216 @@
+"""Pulls a JetStream queue: several requests under way, made again after every kind of loss.
+
+A pull request vanishes with a restart of the server, a change of leader, or a connection; nothing
+tells (reference: the traps of pulling). So each request is short, and one that neither brought its
+messages nor ended in time counts as lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from dragoman_bus.protocol.errors import BusUnavailable
+from dragoman_bus.transports.nats.api import NANOSECONDS, Connection, header
+from dragoman_bus.transports.port import Delivery, Headers, Subscription
+from dragoman_bus.transports.streams import PulledHandler
+
+__all__ = ["JetStreamPulled", "JetStreamPuller"]
+
+logger = logging.getLogger("dragoman.nats")
+
+_GRACE_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 1.0
+
+
+class JetStreamPulled:
+    """One message of a queue; see ``Pulled``."""
+
+    __slots__ = (
+        "_connection",
+        "_reply",
+        "data",
+        "delivery",
+        "headers",
+        "position",
+        "subject",
+        "waiting",
+    )
+
+    def __init__(self, connection: Connection, delivery: Delivery) -> None:
+        self._connection = connection
+        self._reply = delivery.reply
+        self.subject = delivery.subject
+        self.data = delivery.data
+        self.headers: Headers = delivery.headers or {}
+        # "$JS.ACK.<stream>.<consumer>.<deliveries>.<position>.<…>.<time>.<waiting>"; version 2 has
+        # two tokens more in front and one behind.
+        tokens = delivery.reply.split(".")
+        first = 4 if len(tokens) == 9 else 6
+        self.delivery = int(tokens[first])
+        self.position = int(tokens[first + 1])
+        self.waiting = int(tokens[first + 4])
+
+    async def acknowledge(self) -> None:
+        """See ``Pulled.acknowledge``."""
+        await self._connection.publish(self._reply, b"+ACK")
+
+    async def reject(self, *, delay: float = 0.0) -> None:
+        """See ``Pulled.reject``."""
+        document = b"-NAK"
+        if delay > 0:
+            document += b" " + msgspec.json.encode({"delay": int(delay * NANOSECONDS)})
+        await self._connection.publish(self._reply, document)
+
+    async def terminate(self, reason: str) -> None:
+        """See ``Pulled.terminate``."""
+        await self._connection.publish(self._reply, f"+TERM {reason}".encode())
+
+    async def progress(self) -> None:
+        """See ``Pulled.progress``."""
+        await self._connection.publish(self._reply, b"+WPI")
+
+
+class JetStreamPuller:
+    """See ``Puller``.
+
+    Args:
+        connection: The transport.
+        stream: The stream.
+        queue: The name of the consumer.
+        handler: Gets each message.
+        expires: Seconds after which a request that brought nothing is made again.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        queue: str,
+        handler: PulledHandler,
+        expires: float,
+    ) -> None:
+        self._connection = connection
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{queue}"
+        self._queue = queue
+        self._handler = handler
+        self._expires = expires
+        self._wanted = 0
+        self._inbox = ""
+        self._counter = 0
+        self._open: dict[str, int] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._closed = False
+        self._subscription: Subscription | None = None
+        self._remove_listener: Callable[[], None] = lambda: None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Listen for what the requests bring."""
+        self._inbox = self._connection.new_inbox()
+        self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._receive)
+        self._remove_listener = self._connection.add_reconnect_listener(self._on_reconnect)
+
+    async def want(self, number: int) -> None:
+        """See ``Puller.want``."""
+        self._wanted = number
+        await self._ask()
+
+    async def close(self) -> None:
+        """See ``Puller.close``."""
+        self._closed = True
+        self._wanted = 0
+        self._remove_listener()
+        for timer in self._timers.values():
+            timer.cancel()
+        if self._subscription is not None:
+            await self._subscription.drain()
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def _ask(self) -> None:
+        number = self._wanted - sum(self._open.values())
+        if number <= 0 or self._closed:
+            return
+        self._counter += 1
+        token = str(self._counter)
+        self._open[token] = number
+        loop = asyncio.get_running_loop()
+        self._timers[token] = loop.call_later(self._expires + _GRACE_SECONDS, self._lost, token)
+        query = {"batch": number, "expires": int(self._expires * NANOSECONDS)}
+        try:
+            await self._connection.publish(
+                self._subject, msgspec.json.encode(query), reply=f"{self._inbox}.{token}"
+            )
+        except BusUnavailable as error:
+            logger.info("the queue %s is not pulled now: %s", self._queue, error)
+            self._forget(token)
+            self._later()
+
+    def _receive(self, delivery: Delivery) -> None:
+        # A message keeps its own subject and is routed by the reply subject of the request, which
+        # it does not show; so a message counts against the oldest open request.
+        if delivery.headers is not None and header(delivery, "Status") and not delivery.reply:
+            self._end(delivery)
+            return
+        pulled = JetStreamPulled(self._connection, delivery)
+        if self._closed:
+            self._spawn(pulled.reject())
+            return
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._count()
+        self._wanted = max(0, self._wanted - 1)
+        self._handler(pulled)
+
+    def _count(self) -> None:
+        for token, left in self._open.items():
+            if left <= 1:
+                self._forget(token)
+            else:
+                self._open[token] = left - 1
+            return
+
+    def _end(self, delivery: Delivery) -> None:
+        """A request ended without all its messages."""
+        self._forget(delivery.subject.rsplit(".", 1)[-1])
+        status = header(delivery, "Status")
+        if status in ("408", "404"):
+            self._spawn(self._ask())
+            return
+        if status != "503":
+            logger.info(
+                "pulling the queue %s: %s %s", self._queue, status, header(delivery, "Description")
+            )
+        self._later()
+
+    def _lost(self, token: str) -> None:
+        self._forget(token)
+        self._spawn(self._ask())
+
+    def _later(self) -> None:
+        """Ask again after a pause that grows: the queue is not there, or has no leader."""
+        if not self._closed:
+            asyncio.get_running_loop().call_later(self._pause, lambda: self._spawn(self._ask()))
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+
+    def _on_reconnect(self) -> None:
+        for token in list(self._open):
+            self._forget(token)
+        self._spawn(self._ask())
+
+    def _forget(self, token: str) -> None:
+        self._open.pop(token, None)
+        timer = self._timers.pop(token, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
