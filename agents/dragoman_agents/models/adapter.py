@@ -94,14 +94,14 @@ class ProviderAdapter(ABC):
 
     async def generate(self, request: Request) -> Result:
         """See ``ModelAdapter.generate``."""
-        request = self._with_deadline(request)
+        request = self._checked(request)
         native = self._enforces(request)
         answer = await self._once(request_to_send(request, native=native))
         return await self._fitting(request, answer, native=native)
 
     async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """See ``ModelAdapter.stream``. A repaired answer comes with ``Done``, not in pieces."""
-        request = self._with_deadline(request)
+        request = self._checked(request)
         native = self._enforces(request)
         sent = request_to_send(request, native=native)
         answer: Result | None = None
@@ -146,8 +146,18 @@ class ProviderAdapter(ABC):
         longest = self.settings.timeout_seconds
         return longest if remaining is None else min(remaining, longest)
 
-    def _with_deadline(self, request: Request) -> Request:
-        """SDK timeouts bound each read; a call as a whole, with its repair, needs a fixed end."""
+    def _checked(self, request: Request) -> Request:
+        """``request`` with a deadline; what the model cannot take is refused, never dropped.
+
+        SDK timeouts bound each read; a call as a whole, with its repair, needs a fixed end.
+        """
+        needed: set[Capability] = {"tools"} if request.tools else set()
+        for message in request.messages:
+            needed |= {"image" if part.is_image else "file" for part in message.attachments}
+        lacking = sorted(needed - self.capabilities)
+        if lacking:
+            what = " or ".join(lacking)
+            raise self._told(ModelError("invalid", f"the model {self.where} takes no {what}"))
         return structs.replace(request, deadline=time.monotonic() + self._seconds_left(request))
 
     async def _guarded(

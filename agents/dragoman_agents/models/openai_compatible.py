@@ -68,8 +68,8 @@ class OpenAICompatible(ProviderAdapter):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """Text, streams and tools; JSON Schema unless configuration says otherwise."""
-        capabilities: set[Capability] = {"text", "stream", "tools"}
+        """Text, streams and tools; JSON Schema and attachments as configuration says."""
+        capabilities: set[Capability] = {"text", "stream", "tools", *self.settings.attachments}
         if self.settings.structured_output:
             capabilities.add("json_schema")
         return frozenset(capabilities)

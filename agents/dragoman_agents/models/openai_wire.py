@@ -7,6 +7,7 @@ not validate what a server sends, so a missing or mistyped member surfaces here 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +15,7 @@ from msgspec import Struct
 
 from dragoman_agents.models.errors import ModelError
 from dragoman_agents.models.port import (
+    Attachment,
     Event,
     Finish,
     Message,
@@ -24,7 +26,7 @@ from dragoman_agents.models.port import (
     Usage,
 )
 
-__all__ = ["AnswerBuilder", "LimitParameter", "chat_arguments", "is_strict_schema"]
+__all__ = ["AnswerBuilder", "LimitParameter", "address_of", "chat_arguments", "is_strict_schema"]
 
 LimitParameter: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
 """OpenAI refuses the first for its newer models; most other servers know only the first."""
@@ -197,12 +199,33 @@ def _messages(request: Request) -> list[dict[str, Any]]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    wire: dict[str, Any] = {"role": message.role, "content": message.text}
+    content: Any = message.text
+    if message.attachments:
+        content = [_part(attachment) for attachment in message.attachments]
+        content.append({"type": "text", "text": message.text})
+    wire: dict[str, Any] = {"role": message.role, "content": content}
     if message.tool_call_id is not None:
         wire["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
         wire["tool_calls"] = list(_wire_calls(message.tool_calls))
     return wire
+
+
+def _part(attachment: Attachment) -> dict[str, Any]:
+    if attachment.is_image:
+        return {"type": "image_url", "image_url": {"url": address_of(attachment)}}
+    if attachment.data is None:
+        raise ModelError("invalid", "a file is sent as bytes here, not as an address")
+    name = attachment.name or "file"
+    return {"type": "file", "file": {"filename": name, "file_data": address_of(attachment)}}
+
+
+def address_of(attachment: Attachment) -> str:
+    """Where the attachment is; its bytes become a ``data:`` address."""
+    if attachment.data is None:
+        return attachment.uri or ""
+    encoded = base64.b64encode(attachment.data).decode()
+    return f"data:{attachment.media_type};base64,{encoded}"
 
 
 def _wire_calls(calls: Iterable[ToolCall]) -> Iterable[dict[str, Any]]:

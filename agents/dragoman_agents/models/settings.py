@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct, field
@@ -54,6 +54,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         context_window: What the card says, in tokens.
         timeout_seconds: The longest one call may take when its task has no earlier deadline.
         structured_output: Whether the server accepts a JSON Schema for its answers.
+        attachments: What the model takes beside text.
         retires_on: The day the provider shuts the model down, where it is known.
         price: Without it, the cost of a call is unknown, not zero.
         options: What only this provider knows (the table ``[agents.model.options]``).
@@ -71,6 +72,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     context_window: Count | None = None
     timeout_seconds: Annotated[float, Meta(gt=0, le=86400)] = 300.0
     structured_output: bool = True
+    attachments: tuple[Literal["image", "file"], ...] = ()
     retires_on: datetime.date | None = None
     price: PriceSettings | None = None
     options: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,8 @@
+"""The stages the contract suite runs on: one line per adapter, more where it has several wires."""
+
+from __future__ import annotations
+
+from tests.contract.models.stage import Stage
+from tests.contract.models.stages.openai import CompatibleStage
+
+STAGES: tuple[type[Stage], ...] = (CompatibleStage,)
