@@ -5,6 +5,7 @@ from __future__ import annotations
 from dragoman_agents.agent import Agent
 from dragoman_agents.context import Context
 from dragoman_agents.loading import load_agent
+from dragoman_agents.onnx_agent import onnx_agent
 from dragoman_agents.serving import serve, serving
 
-__all__ = ["Agent", "Context", "load_agent", "serve", "serving"]
+__all__ = ["Agent", "Context", "load_agent", "onnx_agent", "serve", "serving"]

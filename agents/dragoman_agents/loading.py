@@ -1,4 +1,4 @@
-"""Finds an agent by ``package.module:name`` or ``path/to/file.py:name``."""
+"""Finds an agent by ``package.module:name``, ``path/to/file.py:name`` or ``path/to/file.onnx``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from dragoman_agents.agent import Agent
+from dragoman_agents.onnx_agent import onnx_agent
 from dragoman_bus.protocol.errors import NotConfigured
 
 __all__ = ["load_agent"]
@@ -17,9 +18,13 @@ __all__ = ["load_agent"]
 def load_agent(reference: str) -> Agent:
     """The agent that ``reference`` names; without ``:name`` the module's only agent.
 
+    An ONNX file is an agent by itself (``onnx_agent``).
+
     Raises:
-        NotConfigured: the module does not load, or the name is not an agent.
+        NotConfigured: the module or file does not load, or the name is not an agent.
     """
+    if reference.endswith(".onnx"):
+        return onnx_agent(reference)
     where, _, name = reference.rpartition(":") if ":" in reference else (reference, "", "")
     module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
     if name:

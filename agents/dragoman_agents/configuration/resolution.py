@@ -119,7 +119,9 @@ def _anchor_paths(content: dict[str, Any], folder: Path) -> None:
     for agent in agents if isinstance(agents, list) else ():
         _rewrite(agent, "module", lambda name: anchored(name) if _names_file(name) else name)
         if isinstance(agent, dict):
-            _rewrite(agent.get("model"), "api_key_file", anchored)
+            model = agent.get("model")
+            _rewrite(model, "api_key_file", anchored)
+            _rewrite(model.get("options") if isinstance(model, dict) else None, "path", anchored)
 
 
 def _rewrite(table: Any, key: str, change: Callable[[str], str]) -> None:
@@ -128,7 +130,7 @@ def _rewrite(table: Any, key: str, change: Callable[[str], str]) -> None:
 
 
 def _names_file(module: str) -> bool:
-    return module.endswith(".py") or module.rpartition(":")[0].endswith(".py")
+    return module.endswith((".py", ".onnx")) or module.rpartition(":")[0].endswith(".py")
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

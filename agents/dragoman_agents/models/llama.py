@@ -10,30 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from dragoman_agents.models.adapter import ProviderAdapter
 from dragoman_agents.models.errors import ModelError, ModelErrorKind
 from dragoman_agents.models.gguf_header import GgufHeader, read_gguf_header
 from dragoman_agents.models.llama_trial import try_to_load
 from dragoman_agents.models.openai_wire import AnswerBuilder, chat_arguments
-from dragoman_agents.models.port import (
-    Capability,
-    Done,
-    Event,
-    Request,
-    Result,
-    ToolCallReady,
-    remaining_seconds,
-)
+from dragoman_agents.models.port import Capability, Done, Event, Request, Result
+from dragoman_agents.models.providers import import_sdk, read_options
+from dragoman_agents.models.settings import ModelSettings
 from dragoman_agents.models.threaded import Offer, ThreadedCalls
 from dragoman_bus.protocol.errors import NotConfigured
 
@@ -49,61 +43,58 @@ KIND_BY_TYPE: Mapping[str, ModelErrorKind] = {
     "unavailable_error": "overloaded",
 }
 
+FilePath = Annotated[str, Meta(min_length=1)]
+Few = Annotated[int, Meta(ge=1, le=256)]
 
-class LlamaOptions(Struct, frozen=True, kw_only=True):
-    """How a model file is run.
+
+class LlamaOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table ``[agents.model.options]`` of the provider ``llama``.
 
     Attributes:
         path: The GGUF file.
-        model: What receipts call it; default: the name in the file, else the file's name.
-        context_window: Tokens per call; default: the model's own, at most 8192.
         slots: Calls computed at once; each has a context of its own in memory.
         threads: Processor threads of one computation; default: the library's choice.
         gpu_layers: Layers that a graphics processor computes; default: the library's choice.
-        timeout_seconds: The longest one call may take when it has no earlier deadline.
         trial: Whether the file is first loaded in a process of its own, because the native
             library ends the process on some bad files.
     """
 
-    path: str
-    model: str | None = None
-    context_window: int | None = None
-    slots: int = 2
-    threads: int | None = None
-    gpu_layers: int | None = None
-    timeout_seconds: float = 300.0
+    path: FilePath
+    slots: Few = 2
+    threads: Few | None = None
+    gpu_layers: Annotated[int, Meta(ge=0, le=4096)] | None = None
     trial: bool = True
 
 
-class Llama:
+class Llama(ProviderAdapter):
     """A GGUF model in this process (a ``ModelAdapter``). Loading it blocks, for large files long.
 
+    The context of a call is ``settings.context_window`` tokens; default: the model's own, at most
+    8192.
+
     Args:
-        options: Which file, and how it is run.
+        settings: ``options.path`` names the file; ``model`` is what receipts call it.
+        environment: Not used: a file needs no key.
 
     Raises:
         NotConfigured: the package ``xllamacpp`` is missing, or the file is missing or bad.
     """
 
-    def __init__(self, options: LlamaOptions) -> None:
-        library = _load_library()
-        header = read_gguf_header(options.path)
-        path = str(Path(options.path).expanduser())
-        if options.trial:
-            try_to_load(path)
-        self.options = options
-        self.header = header
-        self.model = options.model or header.name or Path(path).stem
-        self.context_window = options.context_window or min(
-            header.context_length, LONGEST_DEFAULT_CONTEXT
+    def __init__(
+        self, settings: ModelSettings, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(settings)
+        self.options = read_options(settings.options, LlamaOptions)
+        library = import_sdk("llama", "xllamacpp")
+        self.path = Path(self.options.path).expanduser()
+        self.header = read_gguf_header(self.path)
+        if self.options.trial:
+            try_to_load(str(self.path))
+        self.context_window = settings.context_window or min(
+            self.header.context_length, LONGEST_DEFAULT_CONTEXT
         )
-        self._server: Any = _start(library, path, self, options)
-        self._calls = ThreadedCalls(options.slots, "llama")
-
-    @property
-    def name(self) -> str:
-        """``llama``."""
-        return "llama"
+        self._server: Any = _start(library, self)
+        self._calls = ThreadedCalls(self.options.slots, "llama")
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -114,6 +105,11 @@ class Llama:
         return frozenset(capabilities)
 
     @property
+    def where(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    @property
     def running(self) -> int:
         """How many calls compute now, those that were told to stop included."""
         return self._calls.running
@@ -121,36 +117,7 @@ class Llama:
     @property
     def port(self) -> int:
         """Where the library listens on this machine, for nobody: its key is random and unknown."""
-        return urlsplit(self._running().listening_address).port or 0
-
-    async def generate(self, request: Request) -> Result:
-        """The whole answer; see ``ModelAdapter.generate``. It stops at the next token."""
-        async with aclosing(self.stream(request)) as events:
-            async for event in events:
-                if isinstance(event, Done):
-                    return event.result
-        raise AssertionError("a stream ends with Done or raises")
-
-    async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
-        """The answer as it is computed; see ``ModelAdapter.stream``. Leaving it stops the work."""
-        end = time.monotonic() + self._seconds(request)
-        builder = AnswerBuilder(request, self.model)
-        produce = partial(self._compute, self._body(request))
-        async with aclosing(self._calls.stream(produce)) as chunks:
-            while (chunk := await self._next(chunks, end)) is not None:
-                for event in builder.add_chunk(_View.of(chunk)):
-                    yield event
-        try:
-            result = builder.result()
-        except ModelError as error:
-            raise self._failure(error.kind, str(error)) from None
-        for call in result.tool_calls:
-            yield ToolCallReady(call)
-        yield Done(result)
-
-    async def health(self) -> None:
-        """Return while the model is loaded; see ``ModelAdapter.health``."""
-        self._running()
+        return urlsplit(self._loaded().listening_address).port or 0
 
     async def aclose(self) -> None:
         """Stop all calls and free the model's memory."""
@@ -160,60 +127,49 @@ class Llama:
         # The last reference frees the model, which takes a while and must not hold up the loop.
         await asyncio.to_thread(servers.clear)
 
-    def __repr__(self) -> str:
-        return f"Llama(model={self.model!r} from {self.options.path!r})"
+    async def _check_health(self, seconds: float) -> None:
+        self._loaded()
 
-    def _running(self) -> Any:
+    async def _ask(self, request: Request, seconds: float) -> Result:
+        async with aclosing(self._open(request, seconds)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    return event.result
+        raise AssertionError("what was opened ends with Done or raises")
+
+    async def _open(self, request: Request, seconds: float) -> AsyncGenerator[Event, None]:
+        builder = AnswerBuilder(self.settings.model)
+        produce = partial(_compute, self._loaded(), self._body(request))
+        async with aclosing(self._calls.stream(produce)) as chunks:
+            async for chunk in chunks:
+                if "error" in chunk:
+                    raise _told_error(chunk["error"])
+                for event in builder.add_chunk(_View.of(chunk)):
+                    yield event
+        yield Done(builder.result())
+
+    def _explain(self, error: Exception) -> ModelError:
+        what = f"{type(error).__name__}: {error}"
+        return ModelError("internal", f"llama.cpp's answer cannot be understood ({what})")
+
+    def _loaded(self) -> Any:
         if self._server is None:
-            raise self._failure("unavailable", "the model was closed")
+            raise ModelError("unavailable", "the model was closed")
         return self._server
 
-    def _seconds(self, request: Request) -> float:
-        remaining = remaining_seconds(request)
-        longest = self.options.timeout_seconds
-        return longest if remaining is None else min(remaining, longest)
-
     def _body(self, request: Request) -> dict[str, Any]:
-        self._running()
         if request.tools and not _knows_tools(self.header):
-            raise self._failure("invalid", "the chat template of this model knows no tools")
-        arguments = chat_arguments(request, model=self.model, limit_parameter="max_tokens")
+            raise ModelError("invalid", "the chat template of this model knows no tools")
+        if any(message.attachments for message in request.messages):
+            raise ModelError("invalid", "this model reads text only, no attachments")
+        model = self.settings.model
+        arguments = chat_arguments(request, model=model, limit_parameter="max_tokens")
         # Progress reports are what a long prompt can be stopped at.
         return arguments | {
             "stream": True,
             "stream_options": {"include_usage": True},
             "return_progress": True,
         }
-
-    def _compute(self, body: dict[str, Any], offer: Offer[dict[str, Any]]) -> None:
-        """In a thread: the chunks of one answer. The library swallows what a callback raises."""
-
-        def take(chunk: dict[str, Any]) -> bool:
-            return not offer(chunk)
-
-        answer = self._running().handle_chat_completions(body, take)
-        if answer is not None:
-            offer(answer)
-
-    async def _next(
-        self, chunks: AsyncGenerator[dict[str, Any], None], end: float
-    ) -> dict[str, Any] | None:
-        try:
-            async with asyncio.timeout(max(0.0, end - time.monotonic())):
-                chunk = await anext(chunks, None)
-        except TimeoutError:
-            raise self._failure("timeout", "the model did not answer in time") from None
-        except (RuntimeError, ValueError) as error:
-            # Raised before anything is computed: the library cannot read the request.
-            raise self._failure("invalid", f"llama.cpp refuses the request: {error}") from None
-        if chunk is not None and "error" in chunk:
-            told = chunk["error"]
-            kind = KIND_BY_TYPE.get(str(told.get("type")), "internal")
-            raise self._failure(kind, str(told.get("message")))
-        return chunk
-
-    def _failure(self, kind: ModelErrorKind, message: str) -> ModelError:
-        return ModelError(kind, message, provider=self.name, model=self.model)
 
 
 class _View(dict[str, Any]):
@@ -230,25 +186,35 @@ class _View(dict[str, Any]):
         return [cls.of(item) for item in value] if isinstance(value, list) else value
 
 
+def _compute(server: Any, body: dict[str, Any], offer: Offer[dict[str, Any]]) -> None:
+    """In a thread: the chunks of one answer. The library swallows what a callback raises."""
+
+    def take(chunk: dict[str, Any]) -> bool:
+        return not offer(chunk)
+
+    try:
+        answer = server.handle_chat_completions(body, take)
+    except (RuntimeError, ValueError) as error:
+        # Raised before anything is computed: the library cannot read the request.
+        raise ModelError("invalid", f"llama.cpp refuses the request: {error}") from None
+    if answer is not None:
+        offer(answer)
+
+
+def _told_error(told: Mapping[str, Any]) -> ModelError:
+    kind = KIND_BY_TYPE.get(str(told.get("type")), "internal")
+    return ModelError(kind, str(told.get("message")))
+
+
 def _knows_tools(header: GgufHeader) -> bool:
     return header.chat_template is not None and "tools" in header.chat_template
 
 
-def _load_library() -> ModuleType:
-    try:
-        import xllamacpp
-    except ImportError as error:
-        raise NotConfigured(
-            'the provider llama needs the package "xllamacpp": pip install "dragoman[llama]"'
-        ) from error
-    module: ModuleType = xllamacpp
-    return module
-
-
-def _start(library: ModuleType, path: str, llama: Llama, options: LlamaOptions) -> Any:
+def _start(library: ModuleType, llama: Llama) -> Any:
+    options = llama.options
     parameters = library.CommonParams()
-    parameters.model.path = path
-    parameters.model_alias = {llama.model}
+    parameters.model.path = str(llama.path)
+    parameters.model_alias = {llama.settings.model}
     parameters.n_parallel = options.slots
     parameters.n_ctx = llama.context_window * options.slots
     parameters.warmup = False
@@ -270,5 +236,5 @@ def _start(library: ModuleType, path: str, llama: Llama, options: LlamaOptions) 
             {"messages": [{"role": "user", "content": ""}], "max_tokens": 1}
         )
     except (RuntimeError, ValueError) as error:
-        raise NotConfigured(f"llama.cpp cannot run {path}: {error}") from None
+        raise NotConfigured(f"llama.cpp cannot run {llama.path}: {error}") from None
     return server

@@ -78,6 +78,16 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             key="optional",
             address="required",
         ),
+        "llama": Provider(
+            module="dragoman_agents.models.llama",
+            factory="Llama",
+            about="a GGUF file, run in the agent's process by llama.cpp",
+            extra="llama",
+            packages=("xllamacpp",),
+            key="none",
+            address="none",
+            options="LlamaOptions",
+        ),
     }
 )
 """By the name that configuration writes in ``provider``."""

@@ -12,8 +12,16 @@ from typing import Any
 
 import pytest
 
-from dragoman_agents.models import Done, Message, ModelError, Request, TextDelta, Tool
-from dragoman_agents.models.llama import Llama, LlamaOptions
+from dragoman_agents.models import (
+    Done,
+    Message,
+    ModelError,
+    ModelSettings,
+    Request,
+    TextDelta,
+    Tool,
+)
+from dragoman_agents.models.llama import Llama
 from dragoman_bus.protocol.errors import NotConfigured
 from examples.local_models.tiny_llama import write_tiny_llama
 from tests.support.waiting import eventually
@@ -39,13 +47,16 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_llama(folder / "tiny.gguf", context=LONG_CONTEXT)
 
 
-def options(path: Path, **rest: Any) -> LlamaOptions:
-    return LlamaOptions(path=str(path), threads=1, **({"trial": False} | rest))
+def settings(path: Path, context: int | None = None, **rest: Any) -> ModelSettings:
+    options = {"path": str(path), "threads": 1, "trial": False} | rest
+    return ModelSettings(
+        provider="llama", model="tiny-llama", context_window=context, options=options
+    )
 
 
 @pytest.fixture
 async def llama(model_file: Path) -> AsyncIterator[Llama]:
-    async with aclosing(Llama(options(model_file, context_window=512))) as opened:
+    async with aclosing(Llama(settings(model_file, context=512))) as opened:
         yield opened
 
 
@@ -69,6 +80,7 @@ async def test_the_same_question_without_chance_has_the_same_answer(llama: Llama
 
 async def test_a_schema_constrains_even_random_weights(llama: Llama) -> None:
     result = await llama.generate(ask("Is it?", schema=VERDICT, temperature=0.0))
+    assert result.schema_mode == "native"
     assert result.data["label"] in ("yes", "no")
     assert isinstance(result.data["sure"], bool)
     assert result.data.keys() == {"label", "sure"}
@@ -115,14 +127,14 @@ async def test_a_chat_template_with_tools_makes_them_a_capability(
 ) -> None:
     template = "{% for tool in tools %}{{ tool }}{% endfor %}{{ messages[0]['content'] }}"
     path = write_tiny_llama(tmp_path / "tools.gguf", template=template)
-    async with aclosing(Llama(options(path))) as llama:
+    async with aclosing(Llama(settings(path))) as llama:
         assert "tools" in llama.capabilities
 
 
 @pytest.fixture
 async def slow(model_file: Path) -> AsyncIterator[Llama]:
     """Room for a prompt that takes seconds, and one slot."""
-    async with aclosing(Llama(options(model_file, slots=1, context_window=LONG_CONTEXT))) as opened:
+    async with aclosing(Llama(settings(model_file, slots=1, context=LONG_CONTEXT))) as opened:
         yield opened
 
 
@@ -184,7 +196,7 @@ async def test_closing_stops_running_calls_and_refuses_new_ones(slow: Llama) -> 
 
 
 async def test_one_that_was_never_asked_can_be_closed(model_file: Path) -> None:
-    llama = Llama(options(model_file, context_window=64))
+    llama = Llama(settings(model_file, context=64))
     await asyncio.wait_for(llama.aclose(), 10)
 
 
@@ -198,7 +210,7 @@ async def test_the_port_that_the_library_opens_answers_nobody(llama: Llama) -> N
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotConfigured, match="there is no model file .*gone.gguf"):
-        Llama(options(tmp_path / "gone.gguf"))
+        Llama(settings(tmp_path / "gone.gguf"))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +232,7 @@ def test_a_bad_header_is_explained_before_the_library_sees_it(
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(broken(model_file.read_bytes()))
     with pytest.raises(NotConfigured, match=reason):
-        Llama(options(bad))
+        Llama(settings(bad))
 
 
 @pytest.mark.parametrize(
@@ -237,11 +249,11 @@ def test_a_file_that_the_library_dies_of_costs_only_a_trial(
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(broken(model_file.read_bytes()))
     with pytest.raises(NotConfigured, match=reason):
-        Llama(options(bad, trial=True))
+        Llama(settings(bad, trial=True))
 
 
 async def test_a_good_file_passes_the_trial(model_file: Path) -> None:
-    async with aclosing(Llama(options(model_file, trial=True, context_window=64))) as llama:
+    async with aclosing(Llama(settings(model_file, trial=True, context=64))) as llama:
         await llama.health()
 
 
