@@ -158,10 +158,6 @@ class Llama(ProviderAdapter):
         return self._server
 
     def _body(self, request: Request) -> dict[str, Any]:
-        if request.tools and not _knows_tools(self.header):
-            raise ModelError("invalid", "the chat template of this model knows no tools")
-        if any(message.attachments for message in request.messages):
-            raise ModelError("invalid", "this model reads text only, no attachments")
         model = self.settings.model
         arguments = chat_arguments(request, model=model, limit_parameter="max_tokens")
         # Progress reports are what a long prompt can be stopped at.
