@@ -6,10 +6,12 @@ Spec: spec/operations.md; spec/model.md, limits and lineage.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from msgspec import UNSET, UnsetType
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
 from dragoman_agents.usage import (
     add_usage,
@@ -18,12 +20,12 @@ from dragoman_agents.usage import (
     remaining_hops,
     remaining_tokens,
 )
-from dragoman_bus.client import Bus, Result
+from dragoman_bus.client import Bus, Result, Submission
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import Artifact, Message, Part, Role, TaskState, text_part
 from dragoman_bus.protocol.contracts import OUTPUT_ARTIFACT, input_from_message, text_of
 from dragoman_bus.protocol.errors import LocalError
-from dragoman_bus.protocol.payloads import Lineage, ModelIdentity, Usage
+from dragoman_bus.protocol.payloads import EventData, Lineage, ModelIdentity, Usage
 from dragoman_bus.service import Job
 
 __all__ = ["Context"]
@@ -103,28 +105,57 @@ class Context:
     async def delegate(self, skill: str, *, agent: str | None = None, **input: Any) -> Result:
         """Have another agent do a part of the work, within what remains of the limits.
 
+        A durable task delegates durably: when its worker dies, the next one finds the delegated
+        task where it was, and does not pay for it again.
+
         Raises:
             LocalError: ``LIMIT_EXCEEDED`` when no hop remains.
             DragomanError: whatever the child task raises.
         """
+        options = self._within_limits() | await self._job.delegation(skill, agent, input)
+        result = await self._bus.ask(skill, input, agent=agent, **options)
+        if result.usage is not None:
+            self.report_usage(result.usage)
+        return result
+
+    def afterwards(self, skill: str, input: Any, *, agent: str | None = None) -> str:
+        """Submit a durable task once this one has completed, together with its end; its id.
+
+        Either both are stored, or neither. Its limits are what remains of this task's.
+
+        Raises:
+            LocalError: ``NOT_CONFIGURED``: this task is not durable.
+        """
+        submission = Submission(
+            skill=skill, input=input, agent=agent, delivery="durable", **self._within_limits()
+        )
+        data = submission.data(time.time())
+        self._job.send_afterwards(data)
+        return data.task_id
+
+    def announce_afterwards(self, topic: str, event: str, payload: Any) -> None:
+        """Publish an event once this durable task has completed, together with its end.
+
+        Raises:
+            LocalError: ``NOT_CONFIGURED``: this task is not durable.
+        """
+        document = Raw(msgspec.json.encode(payload))
+        self._job.send_afterwards(EventData(topic=topic, event=event, payload=document))
+
+    def _within_limits(self) -> dict[str, Any]:
+        """What a task below this one may use."""
         limits = self._job.data.limits
         hops = remaining_hops(limits)
         if hops < 1:
             raise LocalError("no hop remains for a delegation", code="LIMIT_EXCEEDED")
-        result = await self._bus.ask(
-            skill,
-            input,
-            agent=agent,
-            deadline=self.deadline if self.deadline is not None else 300.0,
-            context_id=self.context_id,
-            max_hops=hops - 1,
-            max_tokens=remaining_tokens(limits, self.usage),
-            max_cost=remaining_cost(limits, self.usage),
-            lineage=self._lineage(),
-        )
-        if result.usage is not None:
-            self.report_usage(result.usage)
-        return result
+        return {
+            "deadline": self.deadline if self.deadline is not None else 300.0,
+            "context_id": self.context_id,
+            "max_hops": hops - 1,
+            "max_tokens": remaining_tokens(limits, self.usage),
+            "max_cost": remaining_cost(limits, self.usage),
+            "lineage": self._lineage(),
+        }
 
     def report_usage(self, usage: Usage) -> None:
         """Add to what the task used.

@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from dragoman_bus.client.bus import Bus, connect
+from dragoman_bus.client.dead_letters import DeadLetter, DeadLetters
+from dragoman_bus.client.durable import DurableClient, TaskSummary
+from dragoman_bus.client.durable_task import DurableTask
 from dragoman_bus.client.result import Result
 from dragoman_bus.client.submission import Submission
 from dragoman_bus.client.task import TaskHandle
 
-__all__ = ["Bus", "Result", "Submission", "TaskHandle", "connect"]
+__all__ = [
+    "Bus",
+    "DeadLetter",
+    "DeadLetters",
+    "DurableClient",
+    "DurableTask",
+    "Result",
+    "Submission",
+    "TaskHandle",
+    "TaskSummary",
+    "connect",
+]

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 import msgspec
 from msgspec import UnsetType
 
+from dragoman_bus.client.dead_letters import DeadLetters
 from dragoman_bus.client.durable_task import DurableTask
 from dragoman_bus.durable.ending import Ending, ending_records
 from dragoman_bus.durable.layout import LOG_STREAM
@@ -56,6 +57,7 @@ class DurableClient:
         self.store = LogStore(transport.streams())
         self._transport = transport
         self._sender = sender
+        self.dead_letters = DeadLetters(self.store, sender)
         self._full_until: dict[str, float] = {}
 
     async def submit(

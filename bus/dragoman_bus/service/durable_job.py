@@ -12,15 +12,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from dragoman_bus.durable.ending import Ending
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.protocol.a2a import Message, TaskState
+from dragoman_bus.protocol.canonical import digest_of
+from dragoman_bus.protocol.durable import OutboxData
 from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.error_objects import error_object, error_of
 from dragoman_bus.protocol.errors import DragomanError, PayloadTooLarge
-from dragoman_bus.protocol.payloads import ErrorObject
+from dragoman_bus.protocol.messages import TaskOutbox
+from dragoman_bus.protocol.payloads import ErrorObject, EventData, SubmitData
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.service.job import Job, Outcome, Released
 from dragoman_bus.service.log_stream import Fenced, LogStream
@@ -52,6 +55,8 @@ class DurableJob(Job):
         self.handed_back = False
         self._asked = 0
         self._names: dict[str, int] = {}
+        self._outbox: list[SubmitData | EventData] = []
+        self._sender = sender
 
     async def ask(self, question: Message) -> Message:
         """The reply that the log has to this question; else store it and leave the task.
@@ -76,6 +81,20 @@ class DurableJob(Job):
         output = msgspec.to_builtins(await work())
         await self._or_released(self.stream.step(unique, msgspec.Raw(msgspec.json.encode(output))))
         return output
+
+    async def delegation(self, skill: str, agent: str | None, input: Any) -> dict[str, Any]:
+        """The same task in every attempt: its id follows from this one's and from what is asked."""
+        name = self.step_name(f"delegate {agent or ''} {skill}")
+        asked = {"name": name, "input": msgspec.to_builtins(input)}
+        digest = digest_of([self.task_id, asked]).removeprefix("sha256:")
+        child = f"{self.task_id[:30]}-{digest[:24]}"
+        if child not in self.stream.log.children:
+            await self._or_released(self.stream.child(child, skill))
+        return {"delivery": "durable", "task_id": child}
+
+    def send_afterwards(self, item: SubmitData | EventData) -> None:
+        """Keep an item of the outbox."""
+        self._outbox.append(item)
 
     def step_name(self, name: str) -> str:
         """``name``, numbered when it was used before in this run (DUR-25)."""
@@ -115,6 +134,7 @@ class DurableJob(Job):
             usage=outcome.usage,
             receipt=outcome.receipt,
             error=outcome.error,
+            outbox=self._sent_afterwards() if outcome.state is TaskState.COMPLETED else None,
         )
         try:
             await self.stream.end(ending)
@@ -123,6 +143,16 @@ class DurableJob(Job):
             await self.stream.end(Ending(TaskState.FAILED, error=failed, usage=outcome.usage))
         await self._acknowledge()
         return True
+
+    def _sent_afterwards(self) -> TaskOutbox | None:
+        if not self._outbox:
+            return None
+        submissions = [item for item in self._outbox if isinstance(item, SubmitData)]
+        events = [item for item in self._outbox if isinstance(item, EventData)]
+        data = OutboxData(
+            task_id=self.task_id, submissions=submissions or UNSET, events=events or UNSET
+        )
+        return self._sender.wrap(TaskOutbox, data, id=f"{self.task_id}.outbox")
 
     async def _give_back(self, error: ErrorObject | None, delay: float) -> bool:
         await self.stream.retry(error)

@@ -11,9 +11,10 @@ import msgspec
 from msgspec import UnsetType
 
 from dragoman_bus.protocol.a2a import Artifact, Message, TaskState
+from dragoman_bus.protocol.errors import LocalError
 from dragoman_bus.protocol.fold import TaskFold
 from dragoman_bus.protocol.messages import TaskSnapshot
-from dragoman_bus.protocol.payloads import ErrorObject, Receipt, SubmitData, Usage
+from dragoman_bus.protocol.payloads import ErrorObject, EventData, Receipt, SubmitData, Usage
 from dragoman_bus.protocol.timestamps import parse_timestamp
 
 __all__ = ["Job", "Outcome", "Released", "TaskStream"]
@@ -121,6 +122,20 @@ class Job:
     async def step(self, name: str, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do a piece of work; durable tasks keep its result (spec/durable.md, steps)."""
         return await work()
+
+    async def delegation(self, skill: str, agent: str | None, input: Any) -> dict[str, Any]:
+        """How a task below this one is submitted: options of ``Bus.submit``."""
+        return {}
+
+    def send_afterwards(self, item: SubmitData | EventData) -> None:
+        """Keep what is sent once the task has completed.
+
+        Raises:
+            LocalError: ``NOT_CONFIGURED``: only durable tasks have an outbox.
+        """
+        raise LocalError(
+            "only a durable task sends something together with its end", code="NOT_CONFIGURED"
+        )
 
     async def settle(self, outcome: Outcome) -> bool | None:
         """End the task another way than by its stream; ``None``: the stream ends it."""

@@ -35,6 +35,7 @@ from dragoman_bus.protocol.messages import (
 from dragoman_bus.protocol.payloads import CancelData
 from dragoman_bus.protocol.subjects import event_subject, instance_subject
 from dragoman_bus.protocol.tasklog import LogFold
+from dragoman_bus.supervisor.intake import Later
 from dragoman_bus.transports.port import Transport
 from dragoman_bus.transports.streams import Pulled
 
@@ -44,6 +45,7 @@ logger = logging.getLogger("dragoman.supervisor")
 
 CANCEL_GRACE_SECONDS = 10.0
 INSTANCE_SECONDS = 2.0
+UNKNOWN_DELIVERIES = 5
 
 
 def canceled(wish: CancelData) -> Ending:
@@ -83,18 +85,21 @@ class Controls:
             logger.warning("%s: ignored: %s", pulled.subject, error)
             return
         if isinstance(message, TaskCancel):
-            await self._cancel(message)
+            await self._cancel(message, pulled.delivery)
         elif isinstance(message, TaskReply):
             await self._resume(message.data.task_id)
         elif isinstance(message, TaskOutbox):
             await self._send(message)
 
-    async def _cancel(self, wish: TaskCancel) -> None:
+    async def _cancel(self, wish: TaskCancel, delivery: int) -> None:
         def judge(log: LogFold) -> Ending | None:
             return None if log.worker else canceled(wish.data)
 
         log = await close_task(self._store, self._sender, wish.data.task_id, judge)
         if log.submission is None:
+            if delivery < UNKNOWN_DELIVERIES:
+                # A child is noted before it is submitted, so its cancel may be first.
+                raise Later(1.0)
             return
         for child in await open_children(self._store, log):
             words = f"task {log.task_id}, above it, was canceled"

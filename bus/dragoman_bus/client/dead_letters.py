@@ -1,0 +1,236 @@
+"""Dead letters: list them, look at one, redrive it to the same or another agent, drop it.
+
+Spec: spec/durable.md, dead letters. A dead letter is settled once: the server refuses the second
+settlement, so nothing is redriven twice. Reached as ``Bus.durable.dead_letters``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from dragoman_bus.durable.layout import LOG_STREAM, TIMER_STREAM
+from dragoman_bus.durable.store import LogStore
+from dragoman_bus.durable.submission import enqueue, submission_records, submit, timer_record
+from dragoman_bus.protocol.codec import decode, encode
+from dragoman_bus.protocol.durable import DeadLetterData, SettlementData
+from dragoman_bus.protocol.envelopes import Sender
+from dragoman_bus.protocol.errors import ProtocolError, RevisionConflict, TaskRejected
+from dragoman_bus.protocol.messages import TaskDeadLetter, TaskSettlement, TaskSubmit
+from dragoman_bus.protocol.payloads import Limits, SubmitData
+from dragoman_bus.protocol.subjects import dead_letter_subject
+from dragoman_bus.protocol.timestamps import format_timestamp
+from dragoman_bus.transports.streams import Expectation, Record, Stored
+
+__all__ = ["DeadLetter", "DeadLetters"]
+
+PAGE = 200
+DEFAULT_DEADLINE_SECONDS = 3600.0
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A failed durable task, and what became of it.
+
+    Attributes:
+        data: All that is known of the task: submission, attempts, error, partial output.
+        failed_at: When it ended.
+        position: Where it is stored; where a list continues.
+        settlement: How it was settled; ``None`` while it is open.
+    """
+
+    data: DeadLetterData
+    failed_at: str
+    position: int
+    settlement: SettlementData | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has redriven or dropped it."""
+        return self.settlement is None
+
+
+class DeadLetters:
+    """The dead letters of one bus.
+
+    Args:
+        store: The logs.
+        sender: Who settles.
+    """
+
+    def __init__(self, store: LogStore, sender: Sender) -> None:
+        self._store = store
+        self._sender = sender
+
+    async def all(
+        self, *, skill: str = "*", settled: bool = False, after: int = 0
+    ) -> AsyncIterator[DeadLetter]:
+        """Dead letters, the oldest first; only open ones unless ``settled``."""
+        pattern = dead_letter_subject(skill)
+        while True:
+            page = await self._store.streams.read(LOG_STREAM, pattern, after=after, limit=PAGE)
+            letters = [stored for stored in page.messages if _is_letter(stored)]
+            settlements = await self._settlements(letters)
+            for stored in letters:
+                letter = _letter(stored, settlements.get(stored.subject))
+                if letter is not None and (settled or letter.is_open):
+                    yield letter
+            if not page.more or not page.messages:
+                return
+            after = page.messages[-1].position
+
+    async def get(self, task_id: str) -> DeadLetter:
+        """The dead letter of a task.
+
+        Raises:
+            TaskRejected: ``TASK_NOT_FOUND``: the task has none.
+        """
+        page = await self._store.streams.read(LOG_STREAM, dead_letter_subject("*", task_id))
+        letters = [stored for stored in page.messages if _is_letter(stored)]
+        if letters:
+            settlements = await self._settlements(letters)
+            letter = _letter(letters[-1], settlements.get(letters[-1].subject))
+            if letter is not None:
+                return letter
+        raise TaskRejected(
+            f"task {task_id} has no dead letter", code="TASK_NOT_FOUND", task_id=task_id
+        )
+
+    async def drop(self, task_id: str, *, reason: str = "") -> None:
+        """Settle a dead letter without doing anything.
+
+        Raises:
+            TaskRejected: ``TASK_NOT_FOUND``, or ``TASK_CONFLICT`` when it was settled before.
+        """
+        letter = await self.get(task_id)
+        data = SettlementData(task_id=task_id, action="dropped", reason=reason or UNSET)
+        await self._settle(letter, data, [])
+
+    async def redrive(
+        self,
+        task_id: str,
+        *,
+        agent: str | None = None,
+        skill: str | None = None,
+        deadline: float = DEFAULT_DEADLINE_SECONDS,
+        reason: str = "",
+    ) -> str:
+        """Submit a failed task again, as a new one whose id is returned.
+
+        Asked again, it returns the id of the first time.
+
+        Args:
+            task_id: The failed task.
+            agent: Who is to do it; as before when ``None``.
+            skill: What is to be done; as before when ``None``.
+            deadline: Seconds from now.
+            reason: For people.
+
+        Raises:
+            TaskRejected: ``TASK_NOT_FOUND``, or ``TASK_CONFLICT`` when it was dropped.
+            Overloaded: the queue is full; redrive again.
+        """
+        letter = await self.get(task_id)
+        data = _again(letter.data, agent, skill, time.time() + deadline)
+        submission = self._sender.wrap(TaskSubmit, data, id=data.task_id)
+        done = letter.settlement
+        if done is not None and done.action == "redriven" and done.redriven_as == data.task_id:
+            # It may have died between the settlement and the queue.
+            known = await self._store.read(data.task_id)
+            await submit(self._store, self._sender, known.submission or submission)
+            return data.task_id
+        timer = timer_record(data.task_id, "deadline", time.time() + deadline, self._sender)
+        await self._store.streams.append(TIMER_STREAM, timer)
+        settlement = SettlementData(
+            task_id=task_id,
+            action="redriven",
+            redriven_as=data.task_id,
+            reason=reason or UNSET,
+        )
+        await self._settle(letter, settlement, submission_records(submission, self._sender))
+        if data.ordered is not True:
+            await enqueue(self._store, submission)
+        return data.task_id
+
+    async def _settle(
+        self, letter: DeadLetter, data: SettlementData, records: list[Record]
+    ) -> None:
+        if letter.settlement is not None:
+            raise _settled(letter)
+        subject = dead_letter_subject(letter.data.submission.skill, data.task_id)
+        settlement = self._sender.wrap(TaskSettlement, data)
+        record = Record(
+            subject=subject,
+            data=encode(settlement),
+            expect=Expectation(subject, letter.position),
+        )
+        try:
+            await self._store.streams.append(LOG_STREAM, record, *records)
+        except RevisionConflict:
+            raise _settled(await self.get(data.task_id)) from None
+
+    async def _settlements(self, letters: list[Stored]) -> dict[str, SettlementData]:
+        if not letters:
+            return {}
+        subjects = sorted({letter.subject for letter in letters})
+        found: dict[str, SettlementData] = {}
+        for stored in await self._store.streams.last(LOG_STREAM, *subjects):
+            message = decode(stored.data)
+            if isinstance(message, TaskSettlement):
+                found[stored.subject] = message.data
+        return found
+
+
+def _is_letter(stored: Stored) -> bool:
+    try:
+        return isinstance(decode(stored.data), TaskDeadLetter)
+    except ProtocolError:
+        return False
+
+
+def _letter(stored: Stored, settlement: SettlementData | None) -> DeadLetter | None:
+    message = decode(stored.data)
+    if not isinstance(message, TaskDeadLetter):
+        return None
+    return DeadLetter(
+        data=message.data,
+        failed_at=message.time,
+        position=stored.position,
+        settlement=settlement,
+    )
+
+
+def _settled(letter: DeadLetter) -> TaskRejected:
+    done = letter.settlement
+    words = "settled" if done is None else done.action
+    if done is not None and not isinstance(done.redriven_as, UnsetType):
+        words = f"redriven as {done.redriven_as}"
+    task_id = letter.data.task_id
+    return TaskRejected(
+        f"the dead letter of task {task_id} was {words}", code="TASK_CONFLICT", task_id=task_id
+    )
+
+
+def _again(
+    letter: DeadLetterData, agent: str | None, skill: str | None, deadline: float
+) -> SubmitData:
+    """The submission once more, under an id that follows from the failed one's."""
+    old = letter.submission
+    base, _, count = old.task_id.rpartition("-r")
+    number = int(count) + 1 if base and count.isdigit() else 1
+    task_id = f"{(base if number > 1 else old.task_id)[:56]}-r{number}"
+    limits = old.limits if not isinstance(old.limits, UnsetType) else Limits()
+    return msgspec.structs.replace(
+        old,
+        task_id=task_id,
+        context_id=old.task_id if isinstance(old.context_id, UnsetType) else old.context_id,
+        message=msgspec.structs.replace(old.message, task_id=UNSET, context_id=UNSET),
+        limits=msgspec.structs.replace(limits, deadline=format_timestamp(deadline)),
+        lineage=UNSET,
+        agent=agent or old.agent,
+        skill=skill or old.skill,
+        contract=old.contract if skill is None and agent is None else UNSET,
+        redrive_of=old.task_id,
+    )
