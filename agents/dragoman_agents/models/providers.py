@@ -88,6 +88,16 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             address="none",
             options="LlamaOptions",
         ),
+        "onnx-genai": Provider(
+            module="dragoman_agents.models.onnx_genai",
+            factory="OnnxGenai",
+            about="a model folder for onnxruntime-genai, run in processes of its own",
+            extra="onnx-genai",
+            packages=("onnxruntime_genai",),
+            key="none",
+            address="none",
+            options="OnnxGenaiOptions",
+        ),
     }
 )
 """By the name that configuration writes in ``provider``."""
