@@ -98,6 +98,14 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             address="none",
             options="OnnxGenaiOptions",
         ),
+        "apple": Provider(
+            module="dragoman_agents.models.apple",
+            factory="open_apple",
+            about="Apple's on-device model: this Mac's, or with base_url another Mac's over HTTP",
+            extra="apple",
+            packages=("apple_fm_sdk",),
+            key="optional",
+        ),
     }
 )
 """By the name that configuration writes in ``provider``."""
