@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from tests.support import responses_wire
+
 MODEL = "tiny-llama-1b"
 
 
@@ -26,6 +28,11 @@ class Recorded:
     path: str
     headers: Mapping[str, str]
     body: Any
+
+    @property
+    def place(self) -> str:
+        """The last part of the path."""
+        return self.path.partition("?")[0].rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,10 @@ def chunk(delta: Mapping[str, Any] | None, finish: str | None = None, **rest: An
 class OpenAIServer:
     """Start with ``async with``. ``base_url`` is what a client is given."""
 
-    def __init__(self, *, models: Sequence[Any] = ({"id": MODEL},)) -> None:
+    def __init__(
+        self, *, models: Sequence[Any] = ({"id": MODEL},), streams_by_default: bool = False
+    ) -> None:
+        self._streams_by_default = streams_by_default
         self.models: Sequence[Any] | Failure = models
         self.requests: list[Recorded] = []
         self.client_gone = asyncio.Event()
@@ -100,7 +110,7 @@ class OpenAIServer:
     @property
     def chats(self) -> list[Recorded]:
         """The chat requests so far."""
-        return [request for request in self.requests if request.path.endswith("/completions")]
+        return [one for one in self.requests if one.place in ("completions", "responses")]
 
     async def __aenter__(self) -> OpenAIServer:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -132,11 +142,12 @@ class OpenAIServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await _read_request(reader)
         self.requests.append(request)
-        if request.path.endswith("/models"):
+        if request.place == "models":
             await _send(writer, self._models_answer())
             return
         answer = self._answers.popleft() if self._answers else _echo(request)
-        async for content in _contents(answer, streamed=bool(request.body.get("stream"))):
+        streamed = bool(request.body.get("stream", self._streams_by_default))
+        async for content in _contents(answer, request, streamed):
             await _send(writer, content)
         if isinstance(answer, Silence) or (isinstance(answer, Raw) and answer.stall):
             self.stalling.set()
@@ -169,17 +180,35 @@ async def _send(writer: asyncio.StreamWriter, content: bytes) -> None:
     await writer.drain()
 
 
-async def _contents(answer: Answer, *, streamed: bool) -> AsyncIterator[bytes]:
+async def _contents(answer: Answer, request: Recorded, streamed: bool) -> AsyncIterator[bytes]:
     if isinstance(answer, Raw):
         yield answer.content
     elif isinstance(answer, Failure):
         yield _failure(answer)
     elif isinstance(answer, Reply):
-        yield _stream(answer) if streamed else _json_response(200, _completion(answer))
+        if request.place == "responses":
+            yield _responses(answer, streamed=streamed)
+        else:
+            yield _stream(answer) if streamed else _json_response(200, _completion(answer))
 
 
 def _echo(request: Recorded) -> Reply:
-    return Reply(pieces=("You said: ", str(request.body["messages"][-1]["content"])))
+    said = request.body["messages" if "messages" in request.body else "input"][-1]["content"]
+    return Reply(pieces=("You said: ", str(said)))
+
+
+def _responses(reply: Reply, *, streamed: bool) -> bytes:
+    whole = responses_wire.response(
+        list(reply.pieces),
+        model=reply.model,
+        finish=reply.finish,
+        refusal=reply.refusal,
+        tool_calls=reply.tool_calls,
+        usage=reply.usage,
+    )
+    if not streamed:
+        return _json_response(200, whole)
+    return server_sent(*responses_wire.events(reply.pieces, whole))
 
 
 def _failure(failure: Failure) -> bytes:

@@ -25,6 +25,7 @@ from dragoman_agents.models.port import (
     ToolCallReady,
     remaining_seconds,
 )
+from dragoman_agents.models.providers import address_of
 from dragoman_agents.models.secrets import Secret
 from dragoman_agents.models.settings import ModelSettings
 from dragoman_agents.models.structured import fit_schema, request_to_send
@@ -64,7 +65,7 @@ class ProviderAdapter(ABC):
     @property
     def where(self) -> str:
         """What errors call the provider: its address, without secrets."""
-        return self.settings.base_url or self.name
+        return address_of(self.settings) or self.name
 
     @abstractmethod
     async def _ask(self, request: Request, seconds: float) -> Result:
@@ -92,9 +93,13 @@ class ProviderAdapter(ABC):
     async def aclose(self) -> None:
         """Close all connections; see ``ModelAdapter.aclose``."""
 
+    async def _prepare(self, request: Request) -> None:  # noqa: B027 - most have nothing to do
+        """Find out what must be known before ``request`` is sent; nothing, by default."""
+
     async def generate(self, request: Request) -> Result:
         """See ``ModelAdapter.generate``."""
         request = self._checked(request)
+        await self._guarded(lambda: self._prepare(request), request)
         native = self._enforces(request)
         answer = await self._once(request_to_send(request, native=native))
         return await self._fitting(request, answer, native=native)
@@ -102,6 +107,7 @@ class ProviderAdapter(ABC):
     async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """See ``ModelAdapter.stream``. A repaired answer comes with ``Done``, not in pieces."""
         request = self._checked(request)
+        await self._guarded(lambda: self._prepare(request), request)
         native = self._enforces(request)
         sent = request_to_send(request, native=native)
         answer: Result | None = None

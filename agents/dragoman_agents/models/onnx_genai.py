@@ -76,7 +76,7 @@ class OnnxGenai(ProviderAdapter):
     def capabilities(self) -> frozenset[Capability]:
         """Text, streams, and JSON Schema by constrained decoding; no tools."""
         found: set[Capability] = {"text", "stream"}
-        if self.settings.structured_output:
+        if self.settings.structured_output is not False:
             found.add("json_schema")
         return frozenset(found)
 

@@ -1,131 +1,214 @@
-"""The adapter for every server that speaks OpenAI's Chat Completions, through the official SDK.
+"""The adapter for every server that speaks OpenAI's wire, through the official SDK.
 
-OpenAI itself, llama.cpp, Ollama, vLLM, LM Studio, OpenRouter: the same wire at another address.
-The SDK's own retries are off, because only the bus retries; its reading of ``OPENAI_*`` variables
-is undone for every server but OpenAI's, so that no key or account id goes to a stranger.
+OpenAI itself, llama.cpp, Ollama, vLLM, LM Studio, OpenRouter, a Mac: one wire at other addresses,
+with differences that ``openai_profiles`` holds as data. Chat Completions is the wire that all of
+them have; ``options.api = "responses"`` chooses OpenAI's newer one.
 """
 
 from __future__ import annotations
 
-import os
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Literal
+
+from msgspec import Struct, structs
 
 from dragoman_agents.models.adapter import HEALTH_SECONDS, ProviderAdapter
 from dragoman_agents.models.errors import ModelError
-from dragoman_agents.models.openai_wire import AnswerBuilder, LimitParameter, chat_arguments
+from dragoman_agents.models.openai_client import client_options, headers_for
+from dragoman_agents.models.openai_probe import TOKENS, ServerFacts, enforces, schema_question
+from dragoman_agents.models.openai_profiles import PROFILES, LimitParameter
+from dragoman_agents.models.openai_responses import ResponseBuilder, response_arguments
+from dragoman_agents.models.openai_wire import AnswerBuilder, chat_arguments
 from dragoman_agents.models.port import Capability, Done, Event, Request, Result
-from dragoman_agents.models.providers import import_sdk
-from dragoman_agents.models.secrets import Secret, read_secret
-from dragoman_agents.models.settings import ModelSettings, is_loopback, is_openai
+from dragoman_agents.models.providers import address_of, import_sdk, read_key, read_options
+from dragoman_agents.models.secrets import Secret
+from dragoman_agents.models.settings import ModelSettings
 
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-
-__all__ = ["OpenAICompatible"]
+__all__ = ["OpenAICompatible", "OpenAIOptions"]
 
 CONNECT_SECONDS = 10.0
 
-NO_KEY = "none"
-"""The SDK insists on a key; without one of ours it is given this and told not to send it."""
+
+class OpenAIOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table ``[agents.model.options]`` of OpenAI and its like.
+
+    Attributes:
+        api: The wire: Chat Completions, or Responses where the server has it.
+        limit_parameter: How Chat Completions spell the output limit; default: by the provider.
+    """
+
+    api: Literal["chat", "responses"] = "chat"
+    limit_parameter: LimitParameter | None = None
 
 
 class OpenAICompatible(ProviderAdapter):
-    """A model behind an OpenAI-compatible server (a ``ModelAdapter``).
+    """A model behind a server that speaks OpenAI's wire (a ``ModelAdapter``).
 
     Args:
         settings: Which server and model. The key is read here, once.
-        limit_parameter: How the server spells the output limit; default by the address.
-        environment: Where ``api_key_env`` is looked up; default: the process's own.
+        environment: Where the key's variable is looked up; default: the process's own.
 
     Raises:
         NotConfigured: the package ``openai`` is missing, or the key that settings name.
     """
 
     def __init__(
-        self,
-        settings: ModelSettings,
-        *,
-        limit_parameter: LimitParameter | None = None,
-        environment: Mapping[str, str] | None = None,
+        self, settings: ModelSettings, *, environment: Mapping[str, str] | None = None
     ) -> None:
-        sdk = import_sdk(settings.provider, "openai")
-        key = read_secret(
-            variable=settings.api_key_env, file=settings.api_key_file, environment=environment
-        )
+        self._sdk = import_sdk(settings.provider, "openai")
+        key = read_key(settings, environment)
         super().__init__(settings, key=key)
-        self._sdk = sdk
-        self._address = settings.base_url or ""
-        official = is_openai(self._address)
-        self._limit_parameter: LimitParameter = limit_parameter or (
-            "max_completion_tokens" if official else "max_tokens"
-        )
-        self._headers = {} if official else _without_ambient_headers(sdk.omit)
-        # Otherwise the SDK would take OPENAI_API_KEY and send it wherever base_url points.
-        self._headers["Authorization"] = sdk.omit if key is None else f"Bearer {key.reveal()}"
-        self._client = _make_client(sdk, settings, self._address, key)
+        self._configure(key, read_options(settings.options, OpenAIOptions))
+
+    def _configure(self, key: Secret | None, options: OpenAIOptions) -> None:
+        self._profile = PROFILES[self.settings.provider]
+        self._api = options.api
+        self._limit_parameter = options.limit_parameter or self._profile.limit_parameter
+        self._facts: ServerFacts | None = None
+        self._probing = asyncio.Lock()
+        self._address = address_of(self.settings) or ""
+        self._headers = headers_for(self._sdk, self._address, key)
+        self._client = self._make_client(key)
+
+    def _make_client(self, key: Secret | None) -> Any:
+        options = client_options(self._sdk, self._address, key, self.settings.timeout_seconds)
+        return self._sdk.AsyncOpenAI(base_url=self._address, **options)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """Text, streams and tools; JSON Schema and attachments as configuration says."""
-        capabilities: set[Capability] = {"text", "stream", "tools", *self.settings.attachments}
-        if self.settings.structured_output:
+        """Text and streams; the rest by configuration, profile, and what the server showed."""
+        capabilities: set[Capability] = {"text", "stream", *self.settings.attachments}
+        if self._profile.tools:
+            capabilities.add("tools")
+        if self._schemas is not False:
             capabilities.add("json_schema")
         return frozenset(capabilities)
 
+    @property
+    def _schemas(self) -> bool | None:
+        """Whether schemas are enforced: as configured, as known, as found out; else unknown."""
+        if self.settings.structured_output is not None:
+            return self.settings.structured_output
+        if self._profile.schemas is not None:
+            return self._profile.schemas
+        return None if self._facts is None else self._facts.schemas
+
     async def list_models(self, *, seconds: float = HEALTH_SECONDS) -> tuple[str, ...]:
-        """The ids that ``/v1/models`` lists, in the server's order.
+        """The ids that ``/models`` lists, in the server's order.
 
         Raises:
             ModelError: as ``health``.
         """
+        return await self._guarded(lambda: self._list(seconds), seconds=seconds)
 
-        async def call() -> tuple[str, ...]:
-            page = await self._client.models.list(timeout=seconds, extra_headers=self._headers)
-            return tuple(str(model.id) for model in page.data)
+    async def probe(self, *, seconds: float = HEALTH_SECONDS) -> ServerFacts:
+        """What the server really supports. Asked once, with a call of a few tokens, and kept.
 
-        return await self._guarded(call, seconds=seconds)
+        Raises:
+            ModelError: the server cannot be asked.
+        """
+        return await self._guarded(lambda: self._probe(seconds), seconds=seconds)
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.close()
 
+    async def _prepare(self, request: Request) -> None:
+        if request.schema is not None and self._schemas is None:
+            await self._probe(self._seconds_left(request))
+
+    def _enforces(self, request: Request) -> bool:
+        fits = not self._profile.object_schemas or (request.schema or {}).get("type") == "object"
+        return fits and super()._enforces(request)
+
     async def _check_health(self, seconds: float) -> None:
         # That the list holds the configured model is not required: several servers list other
         # names than those they accept.
-        await self.list_models(seconds=seconds)
+        await self._list(seconds)
 
-    async def _ask(self, request: Request, seconds: float) -> Result:
-        completion = await self._client.chat.completions.create(**self._arguments(request, seconds))
+    async def _list(self, seconds: float) -> tuple[str, ...]:
+        page = await self._client.models.list(timeout=seconds, extra_headers=self._headers)
+        return tuple(str(model.id) for model in page.data)
+
+    async def _probe(self, seconds: float) -> ServerFacts:
+        async with self._probing:
+            if self._facts is None:
+                self._facts = ServerFacts(
+                    models=await self._listed(seconds), schemas=await self._takes_schemas(seconds)
+                )
+            return self._facts
+
+    async def _listed(self, seconds: float) -> tuple[str, ...] | None:
+        try:
+            return await self._list(seconds)
+        except self._sdk.NotFoundError:
+            return None
+
+    async def _takes_schemas(self, seconds: float) -> bool:
+        question = schema_question() | {
+            "model": self.settings.model,
+            "stream": False,
+            self._limit_parameter: TOKENS,
+        }
+        try:
+            completion = await self._client.chat.completions.create(
+                **question, timeout=seconds, extra_headers=self._headers
+            )
+        except (self._sdk.BadRequestError, self._sdk.UnprocessableEntityError):
+            return False
         builder = AnswerBuilder(self.settings.model)
         builder.add_completion(completion)
+        return enforces(builder.result().text)
+
+    async def _ask(self, request: Request, seconds: float) -> Result:
+        if self._api == "responses":
+            arguments = self._response_arguments(request, seconds)
+            answer = ResponseBuilder(self.settings.model)
+            answer.add_response(await self._client.responses.create(**arguments))
+            return answer.result()
+        arguments = self._chat_arguments(request, seconds)
+        if self._profile.explicit_stream:
+            arguments["stream"] = False
+        builder = AnswerBuilder(self.settings.model)
+        builder.add_completion(await self._client.chat.completions.create(**arguments))
         return builder.result()
 
     async def _open(self, request: Request, seconds: float) -> AsyncGenerator[Event, None]:
-        builder = AnswerBuilder(self.settings.model)
-        chunks = cast(
-            "Any",
-            await self._client.chat.completions.create(
-                **self._arguments(request, seconds),
-                stream=True,
-                # Without it a streamed answer says nothing of the tokens it used.
-                stream_options={"include_usage": True},
-            ),
-        )
+        builder: AnswerBuilder | ResponseBuilder
+        if self._api == "responses":
+            builder = ResponseBuilder(self.settings.model)
+            arguments = self._response_arguments(request, seconds)
+            pieces = await self._client.responses.create(**arguments, stream=True)
+        else:
+            builder = AnswerBuilder(self.settings.model)
+            arguments = self._chat_arguments(request, seconds)
+            # Without the option a streamed answer says nothing of the tokens it used.
+            pieces = await self._client.chat.completions.create(
+                **arguments, stream=True, stream_options={"include_usage": True}
+            )
         try:
-            async for chunk in chunks:
-                for event in builder.add_chunk(chunk):
+            async for piece in pieces:
+                for event in builder.add_chunk(piece):
                     yield event
         finally:
-            await chunks.close()
+            await pieces.close()
         yield Done(builder.result())
 
-    def _arguments(self, request: Request, seconds: float) -> dict[str, Any]:
+    def _chat_arguments(self, request: Request, seconds: float) -> dict[str, Any]:
+        if not self._profile.seed:
+            request = structs.replace(request, seed=None)
         arguments = chat_arguments(
             request, model=self.settings.model, limit_parameter=self._limit_parameter
         )
-        return arguments | {
+        return arguments | self._call_options(request, seconds)
+
+    def _response_arguments(self, request: Request, seconds: float) -> dict[str, Any]:
+        arguments = response_arguments(request, model=self.settings.model)
+        return arguments | self._call_options(request, seconds)
+
+    def _call_options(self, request: Request, seconds: float) -> dict[str, Any]:
+        return {
             "timeout": self._sdk.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS)),
             "extra_headers": {**request.headers, **self._headers},
         }
@@ -133,31 +216,8 @@ class OpenAICompatible(ProviderAdapter):
     def _explain(self, error: Exception) -> ModelError:
         from dragoman_agents.models.openai_failures import model_error
 
-        return model_error(error, where=self.where)
-
-
-def _make_client(
-    sdk: ModuleType, settings: ModelSettings, address: str, key: Secret | None
-) -> AsyncOpenAI:
-    options: dict[str, Any] = {}
-    if is_loopback(address):
-        # A proxy named by the environment cannot reach this machine's own servers.
-        options["http_client"] = sdk.DefaultAsyncHttpxClient(trust_env=False)
-    client = sdk.AsyncOpenAI(
-        api_key=NO_KEY if key is None else key.reveal(),
-        base_url=address,
-        max_retries=0,
-        timeout=settings.timeout_seconds,
-        **options,
-    )
-    return cast("AsyncOpenAI", client)
-
-
-def _without_ambient_headers(omitted: Any) -> dict[str, Any]:
-    """Header overrides that undo what the SDK takes from ``OPENAI_*`` variables."""
-    names = ["OpenAI-Organization", "OpenAI-Project"]
-    for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
-        name, colon, _ = line.partition(":")
-        if colon and name.strip():
-            names.append(name.strip())
-    return dict.fromkeys(names, omitted)
+        found = model_error(error, where=self.where)
+        refusal = self._profile.refusal
+        if found.status == 500 and refusal is not None and refusal.search(found.message):
+            return ModelError("refused", found.message, status=found.status)
+        return found

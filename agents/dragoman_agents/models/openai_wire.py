@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from msgspec import Struct
 
-from dragoman_agents.models.errors import ModelError
+from dragoman_agents.models.errors import ModelError, ModelErrorKind
+from dragoman_agents.models.openai_profiles import LimitParameter
 from dragoman_agents.models.port import (
     Attachment,
     Event,
@@ -26,10 +27,15 @@ from dragoman_agents.models.port import (
     Usage,
 )
 
-__all__ = ["AnswerBuilder", "LimitParameter", "address_of", "chat_arguments", "is_strict_schema"]
-
-LimitParameter: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
-"""OpenAI refuses the first for its newer models; most other servers know only the first."""
+__all__ = [
+    "AnswerBuilder",
+    "address_of",
+    "chat_arguments",
+    "count_or_none",
+    "is_strict_schema",
+    "refused",
+    "text_or_none",
+]
 
 FINISHES: Mapping[str, Finish] = {
     "stop": "stop",
@@ -39,6 +45,16 @@ FINISHES: Mapping[str, Finish] = {
 }
 
 REFUSAL_SHOWN = 300
+
+KIND_BY_TOLD_CODE: Mapping[str, ModelErrorKind] = {
+    "400": "invalid",
+    "401": "auth",
+    "402": "quota",
+    "403": "refused",
+    "404": "unavailable",
+    "408": "timeout",
+    "429": "rate_limited",
+}
 
 
 def chat_arguments(
@@ -128,6 +144,9 @@ class AnswerBuilder:
     def add_completion(self, completion: Any) -> None:
         """Take one whole ``ChatCompletion``."""
         self._note(completion)
+        error = getattr(completion, "error", None)
+        if error is not None and not completion.choices:
+            raise _told_failure(error)
         choice = completion.choices[0]
         self._add_message(choice.message)
         self._finish = choice.finish_reason or "stop"
@@ -139,7 +158,7 @@ class AnswerBuilder:
             ModelError: it is not whole, or is a refusal.
         """
         if self._refusal or self._finish == "content_filter":
-            raise ModelError("refused", self._refusal_text())
+            raise refused("".join(self._refusal))
         if self._finish is None:
             raise ModelError("unreachable", "the stream broke off before the answer was complete")
         text = "".join(self._text)
@@ -153,29 +172,29 @@ class AnswerBuilder:
         )
 
     def _note(self, answer: Any) -> None:
-        self._model = _text_or_none(answer.model) or self._model
-        self._request_id = _text_or_none(answer.id) or self._request_id
+        self._model = text_or_none(answer.model) or self._model
+        self._request_id = text_or_none(answer.id) or self._request_id
         if answer.usage is not None:
             self._usage = _usage(answer.usage)
 
     def _add_message(self, message: Any) -> str:
         """A message and a stream's delta have the same members; returns the text added."""
-        refusal = _text_or_none(message.refusal)
+        refusal = text_or_none(message.refusal)
         if refusal:
             self._refusal.append(refusal)
         for position, call in enumerate(message.tool_calls or ()):
             self._add_tool_call(getattr(call, "index", None), position, call)
-        text = _text_or_none(message.content) or ""
+        text = text_or_none(message.content) or ""
         if text:
             self._text.append(text)
         return text
 
     def _add_tool_call(self, index: int | None, position: int, call: Any) -> None:
         parts = self._tools.setdefault(position if index is None else index, _ToolCallParts())
-        parts.id = parts.id or _text_or_none(call.id) or ""
+        parts.id = parts.id or text_or_none(call.id) or ""
         if call.function is not None:
-            parts.name += _text_or_none(call.function.name) or ""
-            parts.arguments += _text_or_none(call.function.arguments) or ""
+            parts.name += text_or_none(call.function.name) or ""
+            parts.arguments += text_or_none(call.function.arguments) or ""
 
     def _tool_calls(self) -> tuple[ToolCall, ...]:
         return tuple(
@@ -184,13 +203,19 @@ class AnswerBuilder:
             for index, parts in sorted(self._tools.items())
         )
 
-    def _refusal_text(self) -> str:
-        words = "".join(self._refusal)[:REFUSAL_SHOWN]
-        return (
-            f"the model declines to answer: {words}"
-            if words
-            else ("the provider's content filter stopped the answer")
-        )
+
+def refused(words: str) -> ModelError:
+    """The error for an answer that declines; ``words`` are the model's, empty for a filter's."""
+    if words:
+        return ModelError("refused", f"the model declines to answer: {words[:REFUSAL_SHOWN]}")
+    return ModelError("refused", "the provider's content filter stopped the answer")
+
+
+def _told_failure(error: Any) -> ModelError:
+    """Routers report a provider's failure in a body whose HTTP status is 200."""
+    told = error if isinstance(error, Mapping) else {"message": error}
+    kind: ModelErrorKind = KIND_BY_TOLD_CODE.get(str(told.get("code")), "overloaded")
+    return ModelError(kind, f"the server reports a failure: {told.get('message')}")
 
 
 def _messages(request: Request) -> list[dict[str, Any]]:
@@ -242,20 +267,26 @@ def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
 def _usage(usage: Any) -> Usage:
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
     return Usage(
-        input_tokens=_count_or_none(usage.prompt_tokens),
-        output_tokens=_count_or_none(usage.completion_tokens),
-        cached_input_tokens=_count_or_none(getattr(prompt, "cached_tokens", None)),
-        reasoning_tokens=_count_or_none(getattr(completion, "reasoning_tokens", None)),
+        input_tokens=count_or_none(usage.prompt_tokens),
+        output_tokens=count_or_none(usage.completion_tokens),
+        cached_input_tokens=count_or_none(getattr(prompt, "cached_tokens", None)),
+        reasoning_tokens=count_or_none(getattr(completion, "reasoning_tokens", None)),
         source="provider",
     )
 
 
-def _count_or_none(value: Any) -> int | None:
+def count_or_none(value: Any) -> int | None:
+    """A count of tokens, or ``None`` for what is none."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     return value if whole and value >= 0 else None
 
 
-def _text_or_none(value: Any) -> str | None:
+def text_or_none(value: Any) -> str | None:
+    """Text or ``None``.
+
+    Raises:
+        ValueError: it is something else.
+    """
     if value is not None and not isinstance(value, str):
         raise ValueError(f"a member that should be text is {type(value).__name__}")
     return value

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
+from dragoman_agents.models.secrets import Secret, read_secret
 from dragoman_bus.protocol.errors import NotConfigured
 
 if TYPE_CHECKING:
@@ -26,9 +29,13 @@ __all__ = [
     "PROVIDERS",
     "Need",
     "Provider",
+    "address_of",
+    "check_settings",
     "import_sdk",
+    "key_place",
     "missing_packages",
     "open_adapter",
+    "read_key",
     "read_options",
 ]
 
@@ -47,9 +54,11 @@ class Provider(Struct, frozen=True, kw_only=True):
         extra: What to install: ``pip install "dragoman[extra]"``; ``None`` where nothing is needed.
         packages: The packages it imports, by import name.
         key: Whether it needs a key.
-        key_variable: Where the key is looked for when configuration does not say, and only if
-            ``base_url`` is not given: a key is never sent to another address by default.
+        key_variable: Where the key is looked for when configuration does not say.
+        key_hosts: The hosts, and the hosts below them, that get the key of ``key_variable``
+            without being told so: a key never goes to a stranger by default.
         address: Whether ``base_url`` must, may or must not be given.
+        base_url: The address without ``base_url``.
         options: The Struct in ``module`` that ``[agents.model.options]`` must fit; ``None`` where
             there are no options. It is a frozen Struct that forbids unknown fields.
         platforms: Values of ``sys.platform`` it works on; empty means all.
@@ -62,21 +71,87 @@ class Provider(Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...] = ()
     key: Need = "required"
     key_variable: str | None = None
+    key_hosts: tuple[str, ...] = ()
     address: Need = "optional"
+    base_url: str | None = None
     options: str | None = None
     platforms: tuple[str, ...] = ()
 
 
+AZURE_HOSTS = ("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com")
+
+
+def _openai_family(about: str, **facts: Any) -> Provider:
+    """An entry for a server that the package ``openai`` reaches."""
+    return Provider(
+        **{
+            "module": "dragoman_agents.models.openai_compatible",
+            "factory": "OpenAICompatible",
+            "about": about,
+            "extra": "openai",
+            "packages": ("openai",),
+            "key": "optional",
+            "options": "OpenAIOptions",
+        }
+        | facts
+    )
+
+
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
     {
-        "openai-compatible": Provider(
-            module="dragoman_agents.models.openai_compatible",
-            factory="OpenAICompatible",
-            about="any server that speaks OpenAI's Chat Completions",
-            extra="openai",
-            packages=("openai",),
-            key="optional",
+        "openai": _openai_family(
+            "OpenAI's own API",
+            key="required",
+            key_variable="OPENAI_API_KEY",
+            key_hosts=("api.openai.com",),
+            base_url="https://api.openai.com/v1",
+        ),
+        "azure-openai": _openai_family(
+            "Azure OpenAI: a resource's deployments, v1 or with an api_version",
+            factory="AzureOpenAI",
+            module="dragoman_agents.models.azure",
+            options="AzureOptions",
+            key="required",
+            key_variable="AZURE_OPENAI_API_KEY",
+            key_hosts=AZURE_HOSTS,
             address="required",
+        ),
+        "azure-foundry": _openai_family(
+            "Azure AI Foundry: Llama and others by deployment name",
+            factory="AzureOpenAI",
+            module="dragoman_agents.models.azure",
+            options="AzureOptions",
+            key="required",
+            key_variable="AZURE_AI_API_KEY",
+            key_hosts=AZURE_HOSTS,
+            address="required",
+        ),
+        "openai-compatible": _openai_family(
+            "any server that speaks OpenAI's Chat Completions", address="required"
+        ),
+        "ollama": _openai_family("an Ollama server", base_url="http://127.0.0.1:11434/v1"),
+        "llama.cpp": _openai_family(
+            "llama.cpp's server, llama-server", base_url="http://127.0.0.1:8080/v1"
+        ),
+        "vllm": _openai_family("a vLLM server", base_url="http://127.0.0.1:8000/v1"),
+        "lm-studio": _openai_family("LM Studio's server", base_url="http://127.0.0.1:1234/v1"),
+        "openrouter": _openai_family(
+            "OpenRouter's models",
+            key="required",
+            key_variable="OPENROUTER_API_KEY",
+            key_hosts=("openrouter.ai",),
+            base_url="https://openrouter.ai/api/v1",
+        ),
+        "gemini-compatible": _openai_family(
+            "Google Gemini through its OpenAI-compatible endpoint",
+            key="required",
+            key_variable="GEMINI_API_KEY",
+            key_hosts=("generativelanguage.googleapis.com",),
+            base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        ),
+        "apple-fm-server": _openai_family(
+            "Apple's on-device model: `fm serve` on a Mac, over HTTP",
+            base_url="http://127.0.0.1:1976/v1",
         ),
         "llama": Provider(
             module="dragoman_agents.models.llama",
@@ -125,6 +200,46 @@ def open_adapter(
         raise NotConfigured(f"the provider {settings.provider} needs the platform {known}")
     factory = getattr(importlib.import_module(provider.module), provider.factory)
     return cast("ModelAdapter", factory(settings, environment=environment))
+
+
+def address_of(settings: ModelSettings) -> str | None:
+    """Where the settings' model is reached; ``None`` for one that has no address."""
+    return settings.base_url or PROVIDERS[settings.provider].base_url
+
+
+def key_place(settings: ModelSettings) -> tuple[str | None, str | None]:
+    """The variable and the file that may hold the key, by configuration or by default."""
+    if settings.api_key_env is not None or settings.api_key_file is not None:
+        return settings.api_key_env, settings.api_key_file
+    provider = PROVIDERS[settings.provider]
+    address = address_of(settings)
+    host = (urlsplit(address).hostname or "") if address else ""
+    known = settings.base_url is None or any(
+        host == name or host.endswith(f".{name}") for name in provider.key_hosts
+    )
+    return (provider.key_variable if known else None), None
+
+
+def read_key(
+    settings: ModelSettings, environment: Mapping[str, str] | None = None
+) -> Secret | None:
+    """The key for the settings' model; ``None`` where it needs none and none is configured.
+
+    Raises:
+        NotConfigured: it is missing; the message says where it was looked for.
+    """
+    provider = PROVIDERS[settings.provider]
+    variable, file = key_place(settings)
+    known = os.environ if environment is None else environment
+    is_default = variable is not None and variable != settings.api_key_env
+    if is_default and not known.get(variable or ""):
+        variable = None
+    key = read_secret(variable=variable, file=file, environment=environment)
+    if key is None and provider.key == "required":
+        name = provider.key_variable or "MODEL_API_KEY"
+        fix = f"export {name}=..." if is_default else f'write api_key_env = "{name}"'
+        raise NotConfigured(f"the provider {settings.provider} needs a key: {fix}")
+    return key
 
 
 def import_sdk(provider: str, package: str) -> ModuleType:

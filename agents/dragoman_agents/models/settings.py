@@ -53,7 +53,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         max_output_tokens: Sent with every call when given; a task's own limit may be lower.
         context_window: What the card says, in tokens.
         timeout_seconds: The longest one call may take when its task has no earlier deadline.
-        structured_output: Whether the server accepts a JSON Schema for its answers.
+        structured_output: Whether the server enforces a JSON Schema for its answers; absent: as
+            the provider is known to, or found out by asking it once.
         attachments: What the model takes beside text.
         retires_on: The day the provider shuts the model down, where it is known.
         price: Without it, the cost of a call is unknown, not zero.
@@ -71,7 +72,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_output_tokens: Count | None = None
     context_window: Count | None = None
     timeout_seconds: Annotated[float, Meta(gt=0, le=86400)] = 300.0
-    structured_output: bool = True
+    structured_output: bool | None = None
     attachments: tuple[Literal["image", "file"], ...] = ()
     retires_on: datetime.date | None = None
     price: PriceSettings | None = None

@@ -99,7 +99,7 @@ async def test_silence_ends_at_the_deadline_and_closes_the_connection(
 ) -> None:
     stage.play(Stall(piece))
     began = time.monotonic()
-    failure = await failure_of(stage.adapter, ask(deadline=began + 0.4), streamed=streamed)
+    failure = await failure_of(stage.adapter, ask(deadline=began + 0.25), streamed=streamed)
     assert failure.kind == "timeout"
     await asyncio.wait_for(stage.client_gone.wait(), 5)
     assert stage.calls == 1

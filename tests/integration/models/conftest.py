@@ -25,6 +25,11 @@ async def adapter(
     server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[OpenAICompatible]:
     monkeypatch.setenv(KEY_VARIABLE, KEY)
-    settings = ModelSettings(base_url=server.base_url, model=MODEL, api_key_env=KEY_VARIABLE)
+    settings = ModelSettings(
+        base_url=server.base_url,
+        model=MODEL,
+        api_key_env=KEY_VARIABLE,
+        structured_output=True,
+    )
     async with aclosing(OpenAICompatible(settings)) as opened:
         yield opened

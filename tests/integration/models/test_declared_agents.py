@@ -34,6 +34,7 @@ base_url = "BASE_URL"
 model = "tiny-llama-1b"
 vendor = "test"
 max_output_tokens = 64
+structured_output = true
 temperature = 0.0
 
 [agents.model.price]

@@ -123,10 +123,10 @@ async def test_request_options_reach_the_server_and_absent_ones_do_not(
 async def test_openai_itself_gets_the_newer_name_of_the_output_limit(
     adapter: OpenAICompatible, server: OpenAIServer
 ) -> None:
-    settings = ModelSettings(base_url=server.base_url, model=MODEL)
-    async with aclosing(
-        OpenAICompatible(settings, limit_parameter="max_completion_tokens")
-    ) as newer:
+    settings = ModelSettings(
+        provider="openai", base_url=server.base_url, model=MODEL, api_key_env="KEY"
+    )
+    async with aclosing(OpenAICompatible(settings, environment={"KEY": KEY})) as newer:
         await newer.generate(ask(max_output_tokens=12))
     assert server.chats[0].body["max_completion_tokens"] == 12
     assert "max_tokens" not in server.chats[0].body

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.contract.models.stage import Stage
-from tests.contract.models.stages.openai import CompatibleStage
+from tests.contract.models.stages import openai
 
-STAGES: tuple[type[Stage], ...] = (CompatibleStage,)
+STAGES: tuple[type[Stage], ...] = (*openai.STAGES,)

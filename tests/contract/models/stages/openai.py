@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from dragoman_agents.models import ModelSettings, Usage, open_adapter
-from tests.contract.models.acts import Act, CutOff, Fail, Garble, Refuse, Say, Stall
-from tests.contract.models.stage import Stage
+from dragoman_agents.models import ModelAdapter, ModelSettings, Usage, open_adapter
+from dragoman_agents.models.azure import AzureOpenAI
+from tests.contract.models.acts import Act, CutOff, Fail, Garble, Refuse, Say
+from tests.contract.models.stage import Scenario, Stage
+from tests.support import responses_wire
 from tests.support.openai_server import (
     Answer,
     Failure,
@@ -36,21 +38,36 @@ class CompatibleStage(Stage):
     """The adapter ``openai-compatible``."""
 
     name = "openai-compatible"
-    SETTINGS: ClassVar[Mapping[str, Any]] = {"attachments": ("image", "file")}
+    provider: ClassVar[str] = "openai-compatible"
+    streams_by_default: ClassVar[bool] = False
+    SETTINGS: ClassVar[Mapping[str, Any]] = {
+        "attachments": ("image", "file"),
+        "structured_output": True,
+    }
 
     async def __aenter__(self) -> Stage:
-        self.server = OpenAIServer(models=({"id": self.MODEL},))
+        self.server = OpenAIServer(
+            models=({"id": self.MODEL},), streams_by_default=self.streams_by_default
+        )
         await self.server.__aenter__()
         self.stalling, self.client_gone = self.server.stalling, self.server.client_gone
+        self.adapter = self.opened()
+        return self
+
+    def opened(self) -> ModelAdapter:
+        """The adapter, before the fake server."""
         settings = ModelSettings(
-            provider=self.name,
-            base_url=self.server.base_url,
+            provider=self.provider,
+            base_url=self.base_url(),
             model=self.MODEL,
             api_key_env=KEY_VARIABLE,
             **self.SETTINGS,
         )
-        self.adapter = open_adapter(settings, environment={KEY_VARIABLE: self.KEY})
-        return self
+        return open_adapter(settings, environment={KEY_VARIABLE: self.KEY})
+
+    def base_url(self) -> str:
+        """What configuration would say."""
+        return self.server.base_url
 
     async def __aexit__(self, *error: object) -> None:
         await self.adapter.aclose()
@@ -86,8 +103,12 @@ class CompatibleStage(Stage):
         if isinstance(act, Garble):
             return Raw(server_sent("{" + act.echo))
         if isinstance(act, CutOff):
-            return Raw(server_sent(chunk({"content": act.piece})))
-        return _stall(act)
+            return Raw(self.begun(act.piece))
+        return Silence() if act.piece is None else Raw(self.begun(act.piece), stall=True)
+
+    def begun(self, piece: str) -> bytes:
+        """A stream's beginning."""
+        return server_sent(chunk({"content": piece}))
 
     def reply(self, act: Say) -> Reply:
         """A healthy answer."""
@@ -101,10 +122,115 @@ class CompatibleStage(Stage):
         )
 
 
-def _stall(act: Stall) -> Answer:
-    if act.piece is None:
-        return Silence()
-    return Raw(server_sent(chunk({"content": act.piece})), stall=True)
+class PromptedStage(CompatibleStage):
+    """A server that does not enforce schemas: the model is told them in words."""
+
+    name = "openai-compatible-prompted"
+    SETTINGS: ClassVar[Mapping[str, Any]] = {
+        "attachments": ("image", "file"),
+        "structured_output": False,
+    }
+
+
+class OpenAIStage(CompatibleStage):
+    """OpenAI's own Chat Completions."""
+
+    name = "openai-chat"
+    provider = "openai"
+    SETTINGS: ClassVar[Mapping[str, Any]] = {"attachments": ("image", "file")}
+
+
+class ResponsesStage(OpenAIStage):
+    """OpenAI's Responses."""
+
+    name = "openai-responses"
+    SETTINGS: ClassVar[Mapping[str, Any]] = {
+        "attachments": ("image", "file"),
+        "options": {"api": "responses"},
+    }
+
+    def begun(self, piece: str) -> bytes:
+        return server_sent(responses_wire.text_event(piece))
+
+
+class AzureStage(OpenAIStage):
+    """Azure OpenAI, v1 form."""
+
+    name = "azure-openai-v1"
+    provider = "azure-openai"
+
+    def base_url(self) -> str:
+        return self.server.base_url.removesuffix("/v1")
+
+
+class AzureClassicStage(AzureStage):
+    """Azure OpenAI, classic form."""
+
+    name = "azure-openai-classic"
+    SETTINGS: ClassVar[Mapping[str, Any]] = {
+        "attachments": ("image", "file"),
+        "options": {"api_version": "2024-10-21"},
+    }
+
+
+class FoundryStage(AzureStage):
+    """A Llama deployment on Azure AI Foundry."""
+
+    name = "azure-foundry"
+    provider = "azure-foundry"
+    MODEL = "Llama-3.3-70B-Instruct"
+    SETTINGS: ClassVar[Mapping[str, Any]] = {
+        "attachments": ("image", "file"),
+        "structured_output": False,
+    }
+
+
+class EntraStage(AzureStage):
+    """Azure OpenAI with a token that a function gives, instead of a key."""
+
+    name = "azure-openai-token"
+
+    def opened(self) -> ModelAdapter:
+        async def token() -> str:
+            return self.KEY
+
+        settings = ModelSettings(
+            provider=self.provider, base_url=self.base_url(), model=self.MODEL, **self.SETTINGS
+        )
+        return AzureOpenAI(settings, environment={}, token=token)
+
+
+class AppleServerStage(CompatibleStage):
+    """A Mac's `fm serve`: streams unless told not to, no tools, filters answer with HTTP 500."""
+
+    name = "apple-fm-server"
+    provider = "apple-fm-server"
+    streams_by_default = True
+    SETTINGS: ClassVar[Mapping[str, Any]] = {}
+    left_out: ClassVar[Mapping[Scenario, str]] = {
+        "tools": "the server has no tools",
+        "tool_result": "the server has no tools",
+        "image": "the server takes no pictures",
+        "file": "the server takes no files",
+    }
+
+    def answer(self, act: Act) -> Answer:
+        if isinstance(act, Refuse):
+            return Failure(500, {"message": f"Guardrail violation: {act.words}"})
+        return super().answer(act)
+
+
+STAGES: tuple[type[Stage], ...] = (
+    CompatibleStage,
+    PromptedStage,
+    OpenAIStage,
+    ResponsesStage,
+    AzureStage,
+    AzureClassicStage,
+    FoundryStage,
+    EntraStage,
+    AppleServerStage,
+)
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
