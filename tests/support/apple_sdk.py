@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import ModuleType
@@ -25,6 +25,14 @@ ERRORS = (
     "UnsupportedGuideError",
     "UnsupportedLanguageOrLocaleError",
 )
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """An answer, in these pieces when it is streamed, and after them silence if it stalls."""
+
+    pieces: Sequence[str]
+    stalls: bool = False
 
 
 class Reason(Enum):
@@ -57,9 +65,10 @@ class AppleSdk(ModuleType):
 
     def __init__(self) -> None:
         super().__init__("apple_fm_sdk")
-        self.answers: deque[str | Exception] = deque()
+        self.answers: deque[Pieces | Exception] = deque()
         self.asked: list[dict[str, Any]] = []
         self.available: tuple[bool, Reason | None] = (True, None)
+        self.stalling = asyncio.Event()
         self.canceled = asyncio.Event()
         self.SamplingMode = SamplingMode
         self.GenerationOptions = GenerationOptions
@@ -76,26 +85,39 @@ class AppleSdk(ModuleType):
                 self.instructions = instructions
 
             async def respond(self, prompt: str, *, options: Any = None) -> str:
-                return await sdk.next(self.instructions, prompt, options)
+                answer = sdk.next(self.instructions, prompt, options)
+                if answer.stalls:
+                    await sdk.stall()
+                return "".join(answer.pieces)
 
             async def stream_response(
                 self, prompt: str, *, options: Any = None
             ) -> AsyncIterator[str]:
-                words = await sdk.next(self.instructions, prompt, options)
-                for end in range(3, len(words) + 3, 3):
-                    yield words[:end]
+                answer = sdk.next(self.instructions, prompt, options)
+                for end in range(len(answer.pieces)):
+                    if answer.stalls:
+                        sdk.stalling.set()
+                    try:
+                        yield "".join(answer.pieces[: end + 1])
+                    except GeneratorExit:
+                        sdk.canceled.set()
+                        raise
+                if answer.stalls:
+                    await sdk.stall()
 
         self.SystemLanguageModel = SystemLanguageModel
         self.LanguageModelSession = LanguageModelSession
 
-    async def next(self, instructions: str | None, prompt: str, options: Any) -> str:
+    def next(self, instructions: str | None, prompt: str, options: Any) -> Pieces:
         self.asked.append({"instructions": instructions, "prompt": prompt, "options": options})
-        if not self.answers:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self.canceled.set()
         answer = self.answers.popleft()
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def stall(self) -> None:
+        self.stalling.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.canceled.set()

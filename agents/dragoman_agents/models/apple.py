@@ -1,14 +1,11 @@
-"""Apple's Foundation Models: on this Mac through Apple's SDK, or on another Mac over HTTP.
+"""The adapter for Apple's Foundation Models on this Mac, through Apple's own SDK.
 
-Without ``base_url`` the model of this machine is used, which needs macOS 26 or later with Apple
-Intelligence and the package ``apple-fm-sdk``. With ``base_url`` any machine reaches a Mac that
-runs ``fm serve`` (macOS 27) or ``apfel``. Neither way enforces JSON Schemas or takes tools, so
-schemas are told in words and checked.
+It needs macOS 26 or later with Apple Intelligence and the package ``apple-fm-sdk``. From any other
+machine a Mac's server is reached over HTTP, by the provider ``apple-fm-server``.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -17,20 +14,19 @@ from typing import Any
 
 from dragoman_agents.models.adapter import ProviderAdapter
 from dragoman_agents.models.errors import ModelError, ModelErrorKind
-from dragoman_agents.models.openai_compatible import OpenAICompatible
-from dragoman_agents.models.openai_wire import AnswerBuilder
 from dragoman_agents.models.port import Capability, Done, Event, Request, Result, TextDelta
 from dragoman_agents.models.providers import import_sdk
 from dragoman_agents.models.settings import ModelSettings
 from dragoman_bus.protocol.errors import NotConfigured
 
-__all__ = ["AppleOnDevice", "AppleOverHttp", "open_apple"]
+__all__ = ["AppleOnDevice"]
 
 PLATFORM = sys.platform
 
 ELSEWHERE = (
     "Apple's model runs on a Mac only (macOS 26 or later with Apple Intelligence). From here, "
-    'start `fm serve` or `apfel` on a Mac and set base_url = "http://THE-MAC:1976/v1"; or run this '
+    'start `fm serve` or `apfel` on a Mac and set provider = "apple-fm-server" and '
+    'base_url = "http://THE-MAC:1976/v1"; or run this '
     "agent on the Mac itself, and it joins the bus from there"
 )
 
@@ -48,22 +44,7 @@ KIND_BY_ERROR: Mapping[str, ModelErrorKind] = {
 }
 """By the name of the SDK's exception, so that nothing needs to be imported to know them."""
 
-GUARDRAIL = re.compile(r"guardrail|unsafe|refus|sensitive content", re.IGNORECASE)
-
 CAPABILITIES: frozenset[Capability] = frozenset({"text", "stream"})
-
-
-def open_apple(
-    settings: ModelSettings, *, environment: Mapping[str, str] | None = None
-) -> ProviderAdapter:
-    """The adapter for this Mac, or with ``base_url`` the one for another.
-
-    Raises:
-        NotConfigured: this is no Mac, or a package is missing; the message says what to do.
-    """
-    if settings.base_url is not None:
-        return AppleOverHttp(settings, environment=environment)
-    return AppleOnDevice(settings)
 
 
 class AppleOnDevice(ProviderAdapter):
@@ -71,12 +52,15 @@ class AppleOnDevice(ProviderAdapter):
 
     Args:
         settings: ``model`` is only what receipts call it: there is one model.
+        environment: Not used: the model needs no key.
 
     Raises:
         NotConfigured: this is no Mac, or the package ``apple-fm-sdk`` is missing.
     """
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(
+        self, settings: ModelSettings, *, environment: Mapping[str, str] | None = None
+    ) -> None:
         if PLATFORM != "darwin":
             raise NotConfigured(ELSEWHERE)
         super().__init__(settings)
@@ -147,32 +131,6 @@ class AppleOnDevice(ProviderAdapter):
     def _result(self, text: str) -> Result:
         # The SDK tells neither tokens nor why it stopped.
         return Result(text=text, finish="stop", model=self.settings.model)
-
-
-class AppleOverHttp(OpenAICompatible):
-    """The model of another Mac, behind ``fm serve`` or ``apfel`` (a ``ModelAdapter``).
-
-    ``fm serve`` streams unless told not to, knows no tools, ignores the output limit, and answers
-    a guardrail with HTTP 500.
-    """
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """Text and streams."""
-        return CAPABILITIES
-
-    async def _ask(self, request: Request, seconds: float) -> Result:
-        arguments = self._arguments(request, seconds)
-        completion = await self._client.chat.completions.create(**arguments, stream=False)
-        builder = AnswerBuilder(self.settings.model)
-        builder.add_completion(completion)
-        return builder.result()
-
-    def _explain(self, error: Exception) -> ModelError:
-        found = super()._explain(error)
-        if found.status is not None and found.status >= 500 and GUARDRAIL.search(found.message):
-            return ModelError("refused", found.message, status=found.status)
-        return found
 
 
 def _prompt(request: Request) -> str:

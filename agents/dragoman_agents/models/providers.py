@@ -175,11 +175,12 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
         ),
         "apple": Provider(
             module="dragoman_agents.models.apple",
-            factory="open_apple",
-            about="Apple's on-device model: this Mac's, or with base_url another Mac's over HTTP",
+            factory="AppleOnDevice",
+            about="Apple's on-device model, on the Mac that runs the agent",
             extra="apple",
             packages=("apple_fm_sdk",),
-            key="optional",
+            key="none",
+            address="none",
         ),
     }
 )

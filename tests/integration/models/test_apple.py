@@ -1,11 +1,9 @@
-"""Apple's model: on a Mac through a stand-in of its SDK, from elsewhere over HTTP, or explained."""
+"""Apple's model: on a Mac through a stand-in of its SDK, elsewhere explained."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -17,14 +15,12 @@ from dragoman_agents.models import (
     ModelSettings,
     Request,
     TextDelta,
-    Tool,
     apple,
     open_adapter,
 )
-from dragoman_agents.models.apple import KIND_BY_ERROR, AppleOnDevice, AppleOverHttp
+from dragoman_agents.models.apple import KIND_BY_ERROR, AppleOnDevice
 from dragoman_bus.protocol.errors import NotConfigured
-from tests.support.apple_sdk import ERRORS, AppleSdk, Reason
-from tests.support.openai_server import Failure, OpenAIServer, Reply
+from tests.support.apple_sdk import ERRORS, AppleSdk, Pieces, Reason
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +53,7 @@ async def mac(sdk: AppleSdk) -> AppleOnDevice:
 async def test_a_mac_answers_with_instructions_and_options(
     sdk: AppleSdk, mac: AppleOnDevice
 ) -> None:
-    sdk.answers.append("Hello there")
+    sdk.answers.append(Pieces(("Hel", "lo ", "there")))
     await mac.health()
     result = await mac.generate(ask(system="Be brief", temperature=0.0, max_output_tokens=9))
     assert (result.text, result.finish, result.model) == ("Hello there", "stop", "apple-on-device")
@@ -71,17 +67,17 @@ async def test_a_mac_answers_with_instructions_and_options(
 async def test_a_mac_streams_what_is_new_in_each_snapshot(
     sdk: AppleSdk, mac: AppleOnDevice
 ) -> None:
-    sdk.answers.append("Hello there")
+    sdk.answers.append(Pieces(("Hel", "lo ", "there")))
     events = [event async for event in mac.stream(ask(seed=4))]
     texts = [event.text for event in events if isinstance(event, TextDelta)]
-    assert texts == ["Hel", "lo ", "the", "re"]
+    assert texts == ["Hel", "lo ", "there"]
     assert isinstance(events[-1], Done)
     assert events[-1].result.text == "Hello there"
     assert sdk.asked[0]["options"].sampling.seed == 4
 
 
 async def test_a_conversation_is_told_as_one_prompt(sdk: AppleSdk, mac: AppleOnDevice) -> None:
-    sdk.answers.append("Six")
+    sdk.answers.append(Pieces(("Six",)))
     turns = (
         Message(role="user", text="Two and three?"),
         Message(role="assistant", text="Five"),
@@ -93,7 +89,7 @@ async def test_a_conversation_is_told_as_one_prompt(sdk: AppleSdk, mac: AppleOnD
 
 
 async def test_a_schema_is_told_in_words_and_repaired(sdk: AppleSdk, mac: AppleOnDevice) -> None:
-    sdk.answers.extend(["perhaps", '{"label": "no"}'])
+    sdk.answers.extend([Pieces(("perhaps",)), Pieces(('{"label": "no"}',))])
     result = await mac.generate(ask(schema=LABEL))
     assert (result.data, result.schema_mode) == ({"label": "no"}, "repaired")
     assert "enum" in sdk.asked[0]["instructions"]
@@ -116,9 +112,9 @@ async def test_an_error_that_nobody_knows_is_internal(sdk: AppleSdk, mac: AppleO
 
 
 async def test_canceling_reaches_the_framework(sdk: AppleSdk, mac: AppleOnDevice) -> None:
+    sdk.answers.append(Pieces((), stalls=True))
     call = asyncio.create_task(mac.generate(ask()))
-    while not sdk.asked:
-        await asyncio.sleep(0)
+    await asyncio.wait_for(sdk.stalling.wait(), 5)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -136,7 +132,7 @@ async def test_a_mac_without_apple_intelligence_says_what_to_do(
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac it works")
 def test_elsewhere_the_error_says_how_to_reach_a_mac() -> None:
-    with pytest.raises(NotConfigured, match=r"fm serve.*base_url"):
+    with pytest.raises(NotConfigured, match=r"fm serve.*apple-fm-server.*base_url"):
         open_adapter(ModelSettings(provider="apple", model="apple-on-device"))
 
 
@@ -145,52 +141,3 @@ def test_a_mac_without_the_package_is_told_to_install_it(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "apple_fm_sdk", None)
     with pytest.raises(NotConfigured, match=r"dragoman\[apple\]"):
         open_adapter(ModelSettings(provider="apple", model="apple-on-device"))
-
-
-@pytest.fixture
-async def far(server: OpenAIServer) -> AsyncIterator[AppleOverHttp]:
-    settings = ModelSettings(provider="apple", model="system", base_url=server.base_url)
-    adapter = open_adapter(settings)
-    assert isinstance(adapter, AppleOverHttp)
-    async with aclosing(adapter):
-        yield adapter
-
-
-async def test_over_http_a_whole_answer_is_asked_for_in_so_many_words(
-    server: OpenAIServer, far: AppleOverHttp
-) -> None:
-    server.answer_with(Reply(pieces=("Hello",), model="system", usage=None))
-    result = await far.generate(ask())
-    assert result.text == "Hello"
-    assert server.chats[0].body["stream"] is False
-    assert [event async for event in far.stream(ask())]
-    assert server.chats[1].body["stream"] is True
-
-
-async def test_over_http_schemas_are_told_in_words_and_tools_refused(
-    server: OpenAIServer, far: AppleOverHttp
-) -> None:
-    server.answer_with(Reply(pieces=('{"label": "yes"}',)))
-    result = await far.generate(ask(schema=LABEL))
-    assert result.schema_mode == "prompted"
-    assert "response_format" not in server.chats[0].body
-    with pytest.raises(ModelError, match="tools") as failed:
-        await far.generate(ask(tools=(Tool(name="t", description="t", parameters={}),)))
-    assert failed.value.kind == "invalid"
-
-
-@pytest.mark.parametrize(
-    ("message", "kind"),
-    [
-        ("Guardrail violation: detected content likely to be unsafe", "refused"),
-        ("Exceeded model context window size", "context_length"),
-        ("something else broke", "overloaded"),
-    ],
-)
-async def test_over_http_an_http_500_is_read_for_what_it_means(
-    server: OpenAIServer, far: AppleOverHttp, message: str, kind: str
-) -> None:
-    server.answer_with(Failure(500, {"message": message}))
-    with pytest.raises(ModelError) as failed:
-        await far.generate(ask())
-    assert (failed.value.kind, failed.value.status) == (kind, 500)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.contract.models.stage import Stage
-from tests.contract.models.stages import openai
+from tests.contract.models.stages import apple, local, openai
 
-STAGES: tuple[type[Stage], ...] = (*openai.STAGES,)
+STAGES: tuple[type[Stage], ...] = (*openai.STAGES, *apple.STAGES, *local.STAGES)
