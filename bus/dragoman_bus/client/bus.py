@@ -94,6 +94,11 @@ class Bus:
         """How many tasks are open."""
         return self._courier.in_flight
 
+    @property
+    def invalid_messages(self) -> int:
+        """How many messages were dropped because they were not valid or not expected."""
+        return self._courier.invalid_messages
+
     async def directory(self) -> Directory:
         """The live registry, started on first use.
 

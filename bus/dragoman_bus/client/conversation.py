@@ -39,8 +39,15 @@ from dragoman_bus.protocol.messages import (
     TaskSubmit,
     TaskSubscribe,
     TaskUpdate,
+    task_of,
 )
-from dragoman_bus.protocol.payloads import CancelData, FlowData, SubmitData, SubscribeData
+from dragoman_bus.protocol.payloads import (
+    CancelData,
+    ErrorObject,
+    FlowData,
+    SubmitData,
+    SubscribeData,
+)
 from dragoman_bus.protocol.subjects import instance_subject
 from dragoman_bus.transports.port import Delivery
 
@@ -60,7 +67,6 @@ RECONNECT_GRACE_SECONDS = 15.0
 """After a reconnect of this side the agent may still be on its way back, so nobody answering
 proves nothing for this long (spec/nats-binding.md, reconnect)."""
 DEFAULT_RETRY_SECONDS = 0.2
-_RESENT = frozenset({"OVERLOADED", "DRAINING"})
 _KINDS: dict[str, type[RemoteError]] = {
     "OVERLOADED": Overloaded,
     "DRAINING": Overloaded,
@@ -106,6 +112,7 @@ class Conversation:
         self._answered = 0
         self._cancel_wanted: str | None = None
         self._asked_at = 0.0
+        self._unheard = False
         self._reconnected_at = float("-inf")
         self._resend: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -206,12 +213,16 @@ class Conversation:
                 self.fail(self._lost(f"nothing came back within {ACCEPT_SECONDS:g} s"))
             return
         allowed = (self.stream.keep_alive or UNPROMISED_SECONDS) + SILENCE_GRACE_SECONDS
-        if silent > allowed * (self._probes + 1) or self.stream.missing:
+        if silent > allowed * (self._probes + 1):
             self._probe(now)
+        elif self._wants_snapshot and now - self._asked_at >= SILENCE_GRACE_SECONDS:
+            self._ask_snapshot()
+
+    @property
+    def _wants_snapshot(self) -> bool:
+        return self.stream.missing or self._unheard
 
     def _probe(self, now: float) -> None:
-        if now - self._asked_at < SILENCE_GRACE_SECONDS:
-            return
         if self._probes >= MAXIMUM_PROBES:
             self.fail(self._lost(f"it has been silent for {now - self._heard:.1f} s"))
             return
@@ -221,7 +232,7 @@ class Conversation:
     def _ask_snapshot(self) -> None:
         if self.instance is None or self.ended:
             return
-        self._asked_at = self._loop.time()
+        self._asked_at, self._unheard = self._loop.time(), False
         data = SubscribeData(
             task_id=self.data.task_id,
             after=self.stream.sequence,
@@ -243,12 +254,16 @@ class Conversation:
             self._courier.invalid_messages += 1
             logger.warning("an invalid message for task %s: %s", self.data.task_id, error)
             return
-        if isinstance(message, _UPDATES):
+        if isinstance(message, _UPDATES) and task_of(message) == self.data.task_id:
             self._on_update(message)
-        elif isinstance(message, ErrorMessage):
+        elif isinstance(message, ErrorMessage) and message.data.task_id in (
+            self.data.task_id,
+            msgspec.UNSET,
+        ):
             self._on_error(message)
         else:
             self._courier.invalid_messages += 1
+            logger.warning("task %s: a message that does not belong to it", self.data.task_id)
 
     def _on_update(self, message: TaskUpdate) -> None:
         sender = parse_source(message.source)
@@ -289,16 +304,25 @@ class Conversation:
     def _on_error(self, message: ErrorMessage) -> None:
         reported = message.data.error
         self._heard = self._loop.time()
-        if reported.code in _RESENT and self.instance is None and self._retries > 0:
+        if self._may_repeat(reported):
             self._retries -= 1
             wait = reported.retry_after_seconds
             pause = DEFAULT_RETRY_SECONDS if isinstance(wait, msgspec.UnsetType) else wait
-            delay = pause * random.uniform(0.5, 1.5)
+            delay = pause * random.uniform(1.1, 1.5)
             if self._heard + delay < self._deadline:
                 self._resend = self._loop.call_later(delay, self._send_again)
                 return
         kind = _KINDS.get(reported.code, TaskRejected)
         self.fail(error_from(reported, kind, self.data.task_id))
+
+    def _may_repeat(self, reported: ErrorObject) -> bool:
+        """Judged by what the agent says, whatever the code (spec/errors.md, the error object)."""
+        if self.instance is not None or self._retries <= 0:
+            return False
+        # Another version than the one refused is not spoken here (spec/versioning.md).
+        if reported.code == "UNSUPPORTED_VERSION":
+            return False
+        return reported.retryable and reported.side_effects == "none"
 
     def _send_again(self) -> None:
         self._resend = None
@@ -309,7 +333,7 @@ class Conversation:
     def _on_nobody(self) -> None:
         if self.instance is not None:
             if self._loop.time() - self._reconnected_at < RECONNECT_GRACE_SECONDS:
-                self._probes = 0
+                self._probes, self._unheard = 0, True
             else:
                 self.fail(self._lost("its instance has left the bus"))
         else:

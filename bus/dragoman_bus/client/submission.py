@@ -11,8 +11,9 @@ import msgspec
 from msgspec import UNSET
 
 from dragoman_bus.identifiers import new_identifier
-from dragoman_bus.protocol.a2a import Message
+from dragoman_bus.protocol.a2a import Message, Role
 from dragoman_bus.protocol.contracts import message_for_input
+from dragoman_bus.protocol.errors import InvalidInput
 from dragoman_bus.protocol.flow import DEFAULT_WINDOW
 from dragoman_bus.protocol.payloads import Contract, Cost, Limits, Lineage, SubmitData
 from dragoman_bus.protocol.subjects import (
@@ -23,12 +24,28 @@ from dragoman_bus.protocol.subjects import (
 )
 from dragoman_bus.protocol.timestamps import format_timestamp
 
-__all__ = ["DEFAULT_DEADLINE_SECONDS", "Submission"]
+__all__ = ["DEFAULT_DEADLINE_SECONDS", "Submission", "check_belongs"]
 
 DEFAULT_DEADLINE_SECONDS = 300.0
 """How long a task may take when the caller does not say."""
 
 DEFAULT_MAXIMUM_HOPS = 8
+
+
+def check_belongs(message: Message, task_id: str, context_id: str | None) -> None:
+    """Refuse an A2A message that says it belongs elsewhere, or comes from an agent.
+
+    Raises:
+        InvalidInput: see spec/model.md, task objects.
+    """
+    if message.role is not Role.USER:
+        raise InvalidInput(f"a caller's message has the role {Role.USER.value}")
+    for name, claimed, actual in (
+        ("taskId", message.task_id, task_id),
+        ("contextId", message.context_id, context_id or task_id),
+    ):
+        if claimed is not UNSET and claimed != actual:
+            raise InvalidInput(f"the message has the {name} {claimed!r}, the task has {actual!r}")
 
 
 class Submission(msgspec.Struct, kw_only=True):
@@ -71,14 +88,17 @@ class Submission(msgspec.Struct, kw_only=True):
 
         Raises:
             ProtocolError: for names that are not tokens.
+            InvalidInput: for a message of another task, context or role.
         """
         task_id = self.task_id or new_identifier()
+        message, context_id = self._message(task_id), self._context()
+        check_belongs(message, task_id, context_id)
         contract = self.contract.digest if isinstance(self.contract, Contract) else self.contract
         return SubmitData(
             task_id=check_token(task_id, "task id"),
             skill=check_token(self.skill, "skill name"),
-            message=self._message(task_id),
-            context_id=check_token(self.context_id, "context id") if self.context_id else UNSET,
+            message=message,
+            context_id=check_token(context_id, "context id") if context_id else UNSET,
             contract=contract or UNSET,
             limits=self._limits(now),
             lineage=self.lineage or UNSET,
@@ -101,6 +121,11 @@ class Submission(msgspec.Struct, kw_only=True):
         if isinstance(self.input, Message):
             return self.input
         return message_for_input(f"{task_id}-input", self.input)
+
+    def _context(self) -> str | None:
+        if self.context_id is None and isinstance(self.input, Message):
+            return self.input.context_id or None
+        return self.context_id
 
     def _limits(self, now: float) -> Limits:
         return Limits(

@@ -15,6 +15,7 @@ from dragoman_bus.client.conversation import Conversation
 from dragoman_bus.client.courier import Courier
 from dragoman_bus.client.result import Result, error_from, result_of
 from dragoman_bus.client.stream import Update
+from dragoman_bus.client.submission import check_belongs
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import Message, Task, TaskState
 from dragoman_bus.protocol.codec import decode, encode
@@ -161,12 +162,14 @@ class TaskHandle:
         """Answer the task's question with text, a JSON value, or an A2A message.
 
         Raises:
+            InvalidInput: a message of another task, context or role.
             TaskRejected: ``TASK_NOT_WAITING`` when it asked nothing.
             AgentLost: the instance left the bus.
         """
         message = (
             value if isinstance(value, Message) else message_for_input(new_identifier(), value)
         )
+        check_belongs(message, self.task_id, self._conversation.stream.fold.context_id)
         data = ReplyData(task_id=self.task_id, message=message)
         await self._request("reply", self._courier.sender.wrap(TaskReply, data))
         self._conversation.answered()

@@ -64,6 +64,7 @@ __all__ = [
     "TaskSubmit",
     "TaskSubscribe",
     "TaskUpdate",
+    "task_of",
     "type_of",
 ]
 
@@ -270,6 +271,15 @@ MESSAGE_TYPES: dict[str, type[Envelope]] = {
     )
 }
 """The classes by the value of their ``type`` attribute."""
+
+
+def task_of(message: TaskUpdate) -> str:
+    """The id of the task that a message of a log, or a snapshot, is about."""
+    if isinstance(message, TaskSnapshot):
+        return message.data.task.id
+    if isinstance(message, TaskArtifact):
+        return message.data.artifact_update.task_id
+    return message.data.status_update.task_id
 
 
 def type_of(message: Envelope) -> str:

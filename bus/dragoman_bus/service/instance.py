@@ -63,6 +63,7 @@ __all__ = ["Instance", "InstanceLimits"]
 logger = logging.getLogger("dragoman.service")
 
 RETRY_AFTER_SECONDS = 0.5
+ERROR_TYPE = "dev.dragoman.error"
 
 Run = Callable[[Job], Awaitable[Outcome]]
 
@@ -382,7 +383,11 @@ class Instance:
         if isinstance(error, ProtocolError):
             self.totals.invalid += 1
             logger.warning("refused on %s: %s", delivery.subject, error)
-        task_id = error.task_id or outline(delivery.data).task_id
+        seen = outline(delivery.data)
+        if seen.type == ERROR_TYPE:
+            # Two who answer errors by errors would never stop (spec/errors.md).
+            return
+        task_id = error.task_id or seen.task_id
         try:
             data = ErrorData(error=error_of(error), task_id=_token_or_unset(task_id))
             self._answer(delivery.reply, self.sender.wrap(ErrorMessage, data))
