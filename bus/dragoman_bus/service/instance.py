@@ -18,7 +18,7 @@ from msgspec import UnsetType
 
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import TaskState
-from dragoman_bus.protocol.codec import decode, encode, outline
+from dragoman_bus.protocol.codec import decode, encode
 from dragoman_bus.protocol.envelopes import Sender, agent_source
 from dragoman_bus.protocol.error_objects import error_object, error_of
 from dragoman_bus.protocol.errors import (
@@ -43,15 +43,13 @@ from dragoman_bus.protocol.messages import (
 )
 from dragoman_bus.protocol.payloads import (
     AnnounceData,
-    ErrorData,
     ErrorObject,
     InstanceState,
     LeaseData,
 )
-from dragoman_bus.protocol.subjects import is_token
 from dragoman_bus.protocol.timestamps import format_timestamp
 from dragoman_bus.registry.keeper import card_digest
-from dragoman_bus.service.intake import check_submission
+from dragoman_bus.service.intake import check_submission, refusal
 from dragoman_bus.service.job import Job, Outcome, Released
 from dragoman_bus.service.shelf import Shelf
 from dragoman_bus.service.stream import ReplyStream
@@ -63,7 +61,6 @@ __all__ = ["Instance", "InstanceLimits"]
 logger = logging.getLogger("dragoman.service")
 
 RETRY_AFTER_SECONDS = 0.5
-ERROR_TYPE = "dev.dragoman.error"
 
 Run = Callable[[Job], Awaitable[Outcome]]
 
@@ -383,13 +380,10 @@ class Instance:
         if isinstance(error, ProtocolError):
             self.totals.invalid += 1
             logger.warning("refused on %s: %s", delivery.subject, error)
-        seen = outline(delivery.data)
-        if seen.type == ERROR_TYPE:
-            # Two who answer errors by errors would never stop (spec/errors.md).
+        data = refusal(delivery.data, error)
+        if data is None:
             return
-        task_id = error.task_id or seen.task_id
         try:
-            data = ErrorData(error=error_of(error), task_id=_token_or_unset(task_id))
             self._answer(delivery.reply, self.sender.wrap(ErrorMessage, data))
         except DragomanError as failure:
             logger.warning("no error could be sent: %s", failure)
@@ -399,7 +393,3 @@ def _canceled(job: Job) -> Outcome:
     reason = job.cancel_reason or error_object("CANCELED", "the agent stopped")
     ended = TaskState.CANCELED if reason.code == "CANCELED" else TaskState.FAILED
     return Outcome(state=ended, error=reason)
-
-
-def _token_or_unset(task_id: str | None) -> str | UnsetType:
-    return task_id if task_id is not None and is_token(task_id) else msgspec.UNSET

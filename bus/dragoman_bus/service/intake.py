@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
-from dragoman_bus.protocol.errors import RemoteError
-from dragoman_bus.protocol.payloads import AnnounceData, Limits, SubmitData
+from dragoman_bus.protocol.codec import outline
+from dragoman_bus.protocol.error_objects import error_of
+from dragoman_bus.protocol.errors import DragomanError, RemoteError
+from dragoman_bus.protocol.payloads import AnnounceData, ErrorData, Limits, SubmitData
+from dragoman_bus.protocol.subjects import is_token
 from dragoman_bus.protocol.timestamps import parse_timestamp
 
-__all__ = ["check_submission"]
+__all__ = ["check_submission", "refusal"]
+
+ERROR_TYPE = "dev.dragoman.error"
 
 
 def check_submission(
@@ -55,6 +60,18 @@ def check_submission(
             code="DELEGATION_LOOP",
             details={"path": [*data.lineage.path, announce.agent]},
         )
+
+
+def refusal(document: bytes, error: DragomanError) -> ErrorData | None:
+    """What answers a request that was not accepted; ``None`` when that was an error itself.
+
+    Two who answer errors by errors would never stop (spec/errors.md).
+    """
+    seen = outline(document)
+    if seen.type == ERROR_TYPE:
+        return None
+    task_id = error.task_id or seen.task_id or ""
+    return ErrorData(error=error_of(error), task_id=task_id if is_token(task_id) else UNSET)
 
 
 def _check_deadline(limits: Limits | UnsetType, now: float) -> None:
