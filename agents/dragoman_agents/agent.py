@@ -6,8 +6,10 @@ Spec: spec/model.md. Declaring an agent does nothing on the bus; ``serve`` does.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, overload
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVar, overload
 
 from msgspec import UNSET
 
@@ -29,6 +31,11 @@ __all__ = ["Agent", "Skill"]
 
 NATS_BINDING = "https://dragoman.dev/bindings/nats/v1"
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+StopHook: TypeAlias = Callable[[], Awaitable[None] | None]
+"""Called without arguments when an agent stops."""
+
+logger = logging.getLogger("dragoman.agents")
 
 
 class Skill:
@@ -77,6 +84,37 @@ class Agent:
         self.queue = queue
         self.models = list(models)
         self.skills: dict[str, Skill] = {}
+        self._stop_hooks: list[StopHook] = []
+        self._serving = 0
+
+    def on_stop(self, hook: StopHook) -> StopHook:
+        """Call ``hook`` once the agent is no longer served, after its last task; a decorator too.
+
+        Hooks are plain or async functions without parameters, called last one first. What one
+        raises is logged, and the others are still called.
+        """
+        self._stop_hooks.append(hook)
+        return hook
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Keep what the agent uses open; at the end of the last of these, the stop hooks run."""
+        self._serving += 1
+        try:
+            yield
+        finally:
+            self._serving -= 1
+            if self._serving == 0:
+                await self._stop()
+
+    async def _stop(self) -> None:
+        for hook in reversed(self._stop_hooks):
+            try:
+                waiting = hook()
+                if inspect.isawaitable(waiting):
+                    await waiting
+            except Exception as error:
+                logger.error("agent %s: a stop hook failed", self.name, exc_info=error)
 
     @overload
     def skill(self, function: Function) -> Function: ...

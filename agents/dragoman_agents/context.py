@@ -25,7 +25,7 @@ from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import Artifact, Message, Part, Role, TaskState, text_part
 from dragoman_bus.protocol.contracts import OUTPUT_ARTIFACT, input_from_message, text_of
 from dragoman_bus.protocol.errors import LocalError
-from dragoman_bus.protocol.payloads import EventData, Lineage, ModelIdentity, Usage
+from dragoman_bus.protocol.payloads import Cost, EventData, Lineage, ModelIdentity, Usage
 from dragoman_bus.service import Job
 
 __all__ = ["Context"]
@@ -62,6 +62,21 @@ class Context:
     def deadline(self) -> float | None:
         """Seconds that remain; ``None`` without a deadline."""
         return self._job.remaining()
+
+    @property
+    def remaining_tokens(self) -> int | None:
+        """Tokens that the task may still use; ``None`` without a limit."""
+        return remaining_tokens(self._job.data.limits, self.usage)
+
+    @property
+    def remaining_cost(self) -> Cost | None:
+        """Money that the task may still spend; ``None`` without a limit."""
+        return remaining_cost(self._job.data.limits, self.usage)
+
+    @property
+    def trace_headers(self) -> dict[str, str]:
+        """``traceparent`` and ``tracestate`` of the request, for calls made on its behalf."""
+        return dict(self._job.trace_headers)
 
     @property
     def canceled(self) -> bool:

@@ -18,11 +18,11 @@ from dragoman_agents.loading import load_agent
 from dragoman_agents.models import port
 from dragoman_agents.models.errors import ModelError
 from dragoman_agents.models.port import Done, Message, ModelAdapter, Request, Result, TextDelta
-from dragoman_agents.models.pricing import model_facts, task_usage
+from dragoman_agents.models.pricing import affordable_tokens, model_facts, task_usage
 from dragoman_agents.models.providers import open_adapter
 from dragoman_agents.models.settings import ModelSettings
 from dragoman_agents.prompts import render_prompt
-from dragoman_bus.protocol.errors import NotConfigured
+from dragoman_bus.protocol.errors import LocalError, NotConfigured
 
 __all__ = ["build_agent", "declared_agent"]
 
@@ -46,7 +46,8 @@ def declared_agent(declaration: AgentDeclaration, *, adapter: ModelAdapter | Non
 
     Args:
         declaration: A table without ``module``.
-        adapter: Instead of the one that the declaration names; closing it is the caller's.
+        adapter: Instead of the one that the declaration names; closing it is the caller's. The
+            one that the declaration names is closed when the agent stops.
 
     Raises:
         NotConfigured: the model's key or package is missing.
@@ -65,6 +66,8 @@ def declared_agent(declaration: AgentDeclaration, *, adapter: ModelAdapter | Non
         models=[model_facts(settings)],
         **options,
     )
+    if adapter is None:
+        agent.on_stop(asked.aclose)
     for skill in declaration.skills:
         asking = _ModelSkill(skill, declaration.prompt, settings, asked)
         agent.add_skill(
@@ -111,6 +114,8 @@ class _ModelSkill:
             ctx.report_usage(task_usage(used, self._settings.price))
         facts = model_facts(self._settings)
         ctx.served_by(provider=facts.provider, family=facts.family, model=answer.model)
+        if answer.schema_mode == "repaired":
+            await ctx.status("The model's first answer did not fit the output's schema.")
         if answer.finish == "length":
             await ctx.status("The model's answer was cut off at its token limit.")
         return answer.data if self._skill.is_structured else answer.text
@@ -122,10 +127,20 @@ class _ModelSkill:
             messages=(Message(role="user", text=prompt),),
             system=self._system,
             schema=self._skill.output_schema if self._skill.is_structured else None,
-            max_output_tokens=self._settings.max_output_tokens,
+            max_output_tokens=self._most_tokens(ctx),
             temperature=self._settings.temperature,
             deadline=None if remaining is None else time.monotonic() + remaining,
+            headers=ctx.trace_headers,
         )
+
+    def _most_tokens(self, ctx: Context) -> int | None:
+        """The output limit: configuration's, or less where the task's own limits leave less."""
+        limits = [self._settings.max_output_tokens, ctx.remaining_tokens]
+        limits.append(affordable_tokens(ctx.remaining_cost, self._settings.price))
+        given = [limit for limit in limits if limit is not None]
+        if given and min(given) < 1:
+            raise LocalError("the task's limits leave nothing for a model", code="LIMIT_EXCEEDED")
+        return min(given, default=None)
 
     async def _stream(self, request: Request, ctx: Context) -> Result:
         answer: Result | None = None

@@ -42,6 +42,8 @@ async def serving(
 ) -> AsyncIterator[Instance]:
     """Serve ``agent`` over a connected transport while the context is open, then drain.
 
+    Its stop hooks run at the end.
+
     Raises:
         NotConfigured: the agent has no skill.
         BusUnavailable: the server has no JetStream, or refuses a subject.
@@ -49,7 +51,7 @@ async def serving(
     announce = agent.announcement()
     limits = InstanceLimits(slots=agent.concurrency, queue=agent.queue, lease_seconds=lease_seconds)
     threads = ThreadPoolExecutor(agent.concurrency, thread_name_prefix=f"dragoman-{agent.name}")
-    async with Bus(transport, name=agent.name[:50]) as bus:
+    async with agent.open(), Bus(transport, name=agent.name[:50]) as bus:
         runner = SkillRunner(agent, bus, threads)
         instance = Instance(transport, announce, runner, limits)
         runner.instance = instance

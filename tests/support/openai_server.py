@@ -100,6 +100,7 @@ class OpenAIServer:
         self.requests: list[Recorded] = []
         self.client_gone = asyncio.Event()
         self.stalling = asyncio.Event()
+        self.asked = asyncio.Event()
         self._answers: deque[Answer] = deque()
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -142,6 +143,7 @@ class OpenAIServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await _read_request(reader)
         self.requests.append(request)
+        self.asked.set()
         if request.place == "models":
             await _send(writer, self._models_answer())
             return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +26,8 @@ __all__ = ["HINTS", "ConfigurationError", "explain"]
 TABLES: Mapping[str, type[msgspec.Struct]] = {
     "": Configuration,
     "bus": BusSettings,
+    "models": ModelSettings,
+    "models.price": PriceSettings,
     "agents": AgentDeclaration,
     "agents.model": ModelSettings,
     "agents.model.price": PriceSettings,
@@ -53,7 +55,7 @@ HINTS: Mapping[str, str] = {
     "output_per_million_tokens": "output_per_million_tokens = 1.0",
     "port": "port = 4222",
     "prompt": 'prompt = "Summarize: {{text}}"',
-    "provider": 'provider = "openai-compatible"',
+    "provider": 'provider = "openai" (`dragoman models` lists them)',
     "replicas": "replicas = 2",
     "server": 'server = "nats://127.0.0.1:4222"',
     "skills": "[[agents.skills]] with id, description and prompt",
@@ -96,12 +98,24 @@ class ConfigurationError(NotConfigured):
 
 
 def explain(
-    error: msgspec.ValidationError, *, origin: str, data: Mapping[str, Any]
+    error: msgspec.ValidationError,
+    *,
+    origin: str,
+    data: Mapping[str, Any],
+    place: Sequence[str] = (),
 ) -> ConfigurationError:
-    """Turn what msgspec found in ``data`` into words for whoever wrote the file."""
+    """Turn what msgspec found in ``data`` into words for whoever wrote the file.
+
+    Args:
+        error: What msgspec raised.
+        origin: The file.
+        data: The whole file.
+        place: Where in it the value was that msgspec saw; default: it saw all of it.
+    """
     located = LOCATED.match(str(error))
     assert located is not None
-    what, steps = located["what"], _steps(located["path"] or "")
+    what = located["what"]
+    steps: list[str | int] = [*place, *_steps(located["path"] or "")]
     field = FIELD.match(what)
     if field is not None:
         table, key = _named(steps), field[2]
@@ -123,7 +137,9 @@ def _steps(path: str) -> list[str | int]:
 
 
 def _named(steps: list[str | int]) -> str:
-    return ".".join(step for step in steps if isinstance(step, str))
+    """The kind of table: the names of tables within ``[models]`` are the user's own."""
+    kept = [steps[0], *steps[2:]] if len(steps) > 1 and steps[0] == "models" else steps
+    return ".".join(step for step in kept if isinstance(step, str))
 
 
 def _split_key(steps: list[str | int]) -> tuple[list[str | int], str]:

@@ -27,6 +27,7 @@ import msgspec
 
 from dragoman_agents.configuration.complaints import HINTS, ConfigurationError, explain
 from dragoman_agents.configuration.tables import BusSettings, Configuration
+from dragoman_agents.models.settings import ModelSettings
 
 __all__ = ["DEFAULT_FILE", "find_file", "load_configuration"]
 
@@ -102,6 +103,8 @@ def _read(file: Path) -> tuple[dict[str, Any], Configuration]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"is not TOML: {error}", origin=str(file)) from None
     _anchor_paths(content, file.resolve().parent)
+    _check_models(content, file)
+    _resolve_roles(content, file)
     try:
         return content, msgspec.convert(content, Configuration)
     except msgspec.ValidationError as error:
@@ -115,13 +118,53 @@ def _anchor_paths(content: dict[str, Any], folder: Path) -> None:
         return str(folder / Path(path).expanduser())
 
     _rewrite(content.get("bus"), "data_directory", anchored)
+    for model in _tables(content.get("models")):
+        _anchor_model(model, anchored)
     agents = content.get("agents")
     for agent in agents if isinstance(agents, list) else ():
         _rewrite(agent, "module", lambda name: anchored(name) if _names_file(name) else name)
         if isinstance(agent, dict):
-            model = agent.get("model")
-            _rewrite(model, "api_key_file", anchored)
-            _rewrite(model.get("options") if isinstance(model, dict) else None, "path", anchored)
+            _anchor_model(agent.get("model"), anchored)
+
+
+def _anchor_model(model: Any, anchored: Callable[[str], str]) -> None:
+    _rewrite(model, "api_key_file", anchored)
+    _rewrite(model.get("options") if isinstance(model, dict) else None, "path", anchored)
+
+
+def _tables(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else []
+
+
+def _check_models(content: dict[str, Any], file: Path) -> None:
+    """Judge each table of ``[models]`` by itself, since msgspec does not tell a member's name."""
+    models = content.get("models")
+    for name, table in models.items() if isinstance(models, dict) else ():
+        try:
+            msgspec.convert(table, ModelSettings)
+        except msgspec.ValidationError as error:
+            place = ("models", name)
+            raise explain(error, origin=str(file), data=content, place=place) from None
+
+
+def _resolve_roles(content: dict[str, Any], file: Path) -> None:
+    """Put the table of ``[models.NAME]`` wherever an agent says ``model = "NAME"``."""
+    models = content.get("models")
+    known = models if isinstance(models, dict) else {}
+    agents = content.get("agents")
+    for agent in agents if isinstance(agents, list) else ():
+        role = agent.get("model") if isinstance(agent, dict) else None
+        if not isinstance(role, str):
+            continue
+        if role not in known:
+            declared = ", ".join(known) or "none"
+            raise ConfigurationError(
+                f"there is no table [models.{role}]; there are: {declared}",
+                origin=str(file),
+                table="[[agents]]",
+                key="model",
+            )
+        agent["model"] = known[role]
 
 
 def _rewrite(table: Any, key: str, change: Callable[[str], str]) -> None:

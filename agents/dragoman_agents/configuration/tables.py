@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from jsonschema import Draft202012Validator, SchemaError
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from dragoman_agents.models.settings import ModelSettings
 from dragoman_agents.prompts import placeholders
@@ -144,7 +144,7 @@ class AgentDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         name: The agent's name on the bus.
         description: What it is, for people and for models that choose among agents.
         version: The agent's own version.
-        model: The model it asks.
+        model: The model it asks: a table, or in the file the name of one of ``models``.
         prompt: Instructions that stand above every conversation (the system prompt).
         skills: What it can do; at least one.
         concurrency: How many tasks one replica runs at once; absent: the agent's own default.
@@ -184,9 +184,17 @@ class AgentDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file."""
+    """The whole file.
+
+    Attributes:
+        bus: Where the agents meet.
+        models: Models by the role they play (``[models.fast]``); ``model = "fast"`` in an agent
+            stands for the whole table.
+        agents: Who is there.
+    """
 
     bus: BusSettings = BusSettings()
+    models: dict[Token, ModelSettings] = field(default_factory=dict)
     agents: tuple[AgentDeclaration, ...] = ()
 
     def __post_init__(self) -> None:

@@ -218,6 +218,8 @@ class OpenAICompatible(ProviderAdapter):
 
         found = model_error(error, where=self.where)
         refusal = self._profile.refusal
-        if found.status == 500 and refusal is not None and refusal.search(found.message):
-            return ModelError("refused", found.message, status=found.status)
-        return found
+        if refusal is None or found.status is None or found.status < 500:
+            return found
+        if not refusal.search(found.message):
+            return found
+        return ModelError("refused", found.message, status=found.status)

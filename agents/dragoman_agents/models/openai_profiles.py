@@ -61,7 +61,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             tools=False,
             seed=False,
             explicit_stream=True,
-            refusal=re.compile(r"guardrail|safety|refus", re.IGNORECASE),
+            refusal=re.compile(r"guardrail|unsafe|refus|sensitive content", re.IGNORECASE),
         ),
     }
 )

@@ -8,7 +8,7 @@ from dragoman_agents.models import port
 from dragoman_agents.models.settings import ModelSettings, PriceSettings, family_of
 from dragoman_bus.protocol.payloads import Cost, ModelFacts, Price, Usage
 
-__all__ = ["cost_of", "model_facts", "task_usage"]
+__all__ = ["affordable_tokens", "cost_of", "model_facts", "task_usage"]
 
 TOKENS_PER_PRICE = 1_000_000
 DIGITS = 12
@@ -29,6 +29,18 @@ def cost_of(usage: port.Usage, price: PriceSettings) -> Cost | None:
         + usage.output_tokens * price.output_per_million_tokens
     )
     return Cost(amount=round(amount / TOKENS_PER_PRICE, DIGITS), currency=price.currency)
+
+
+def affordable_tokens(money: Cost | None, price: PriceSettings | None) -> int | None:
+    """The output tokens that ``money`` buys; ``None`` where that is not known, or no limit.
+
+    An unknown price, or one in another currency, cannot be held against a limit beforehand.
+    """
+    if money is None or price is None or money.currency != price.currency:
+        return None
+    if price.output_per_million_tokens == 0:
+        return None
+    return int(money.amount * TOKENS_PER_PRICE / price.output_per_million_tokens)
 
 
 def task_usage(usage: port.Usage, price: PriceSettings | None) -> Usage:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 Need = Literal["required", "optional", "none"]
+
+SECRET_NAME = re.compile(r"key|token|secret|password", re.IGNORECASE)
 
 Options = TypeVar("Options", bound=Struct)
 
@@ -272,6 +275,12 @@ def read_options(options: Mapping[str, Any], kind: type[Options]) -> Options:
     try:
         return msgspec.convert(dict(options), kind)
     except msgspec.ValidationError as error:
+        misplaced = [name for name in options if SECRET_NAME.search(name)]
+        if misplaced and misplaced[0] not in kind.__struct_fields__:
+            raise ValueError(
+                f"options: a secret does not belong in the file; instead of {misplaced[0]} write "
+                'api_key_env = "..." with the name of the variable that holds it'
+            ) from None
         known = ", ".join(kind.__struct_fields__)
         raise ValueError(f"options: {error}; known are: {known}") from None
 

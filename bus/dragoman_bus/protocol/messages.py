@@ -65,6 +65,7 @@ __all__ = [
     "TaskSubscribe",
     "TaskUpdate",
     "task_of",
+    "trace_headers",
     "type_of",
 ]
 
@@ -88,6 +89,12 @@ class Envelope(Struct, kw_only=True, omit_defaults=True, tag_field="type", gc=Fa
     subject: Label | UnsetType = UNSET
     traceparent: Label | UnsetType = UNSET
     tracestate: Annotated[str, Meta(max_length=1024)] | UnsetType = UNSET
+
+
+def trace_headers(message: Envelope) -> dict[str, str]:
+    """``traceparent`` and ``tracestate`` of a message, where it has them (spec/model.md)."""
+    told = {"traceparent": message.traceparent, "tracestate": message.tracestate}
+    return {name: value for name, value in told.items() if not isinstance(value, UnsetType)}
 
 
 class TaskSubmit(Envelope, kw_only=True, tag="dev.dragoman.task.submit"):

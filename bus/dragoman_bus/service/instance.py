@@ -39,6 +39,7 @@ from dragoman_bus.protocol.messages import (
     TaskReply,
     TaskSubmit,
     TaskSubscribe,
+    trace_headers,
     type_of,
 )
 from dragoman_bus.protocol.payloads import (
@@ -276,7 +277,7 @@ class Instance:
             encode=self._encode,
             publish=self._transport.publish,
         )
-        job = Job(data, stream)
+        job = Job(data, stream, trace_headers(message))
         self.shelf.add(job)
         self._idle.clear()
         if self._busy < self.limits.slots:

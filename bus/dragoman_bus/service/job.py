@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -79,10 +80,20 @@ class Outcome(msgspec.Struct, kw_only=True):
 
 
 class Job:
-    """One accepted task."""
+    """One accepted task.
 
-    def __init__(self, data: SubmitData, stream: TaskStream) -> None:
+    Attributes:
+        trace_headers: W3C Trace Context of the message that asked for it.
+    """
+
+    def __init__(
+        self,
+        data: SubmitData,
+        stream: TaskStream,
+        trace_headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.data = data
+        self.trace_headers = trace_headers
         self.stream = stream
         self.accepted_at = time.monotonic()
         self.started_at: float | None = None

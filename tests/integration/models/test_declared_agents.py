@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
@@ -15,7 +16,11 @@ from dragoman_agents.configuration import AgentDeclaration, load_configuration
 from dragoman_agents.declared import build_agent, declared_agent
 from dragoman_agents.models import ModelSettings, OpenAICompatible
 from dragoman_bus import Bus
+from dragoman_bus.client import Submission
+from dragoman_bus.protocol.codec import encode
+from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.errors import NotConfigured, TaskCanceled, TaskFailed, TaskRejected
+from dragoman_bus.protocol.messages import TaskSubmit
 from dragoman_bus.protocol.payloads import Cost, ModelIdentity, Usage
 from dragoman_bus.transports.memory import MemoryBroker
 from tests.support.openai_server import Failure, OpenAIServer, Raw, Reply, chunk, server_sent
@@ -234,3 +239,73 @@ async def test_a_module_table_loads_the_agent_of_the_file_beside_it(tmp_path: Pa
     file.write_text('[[agents]]\nmodule = "greeter.py:agent"\nconcurrency = 3\n')
     agent = build_agent(load_configuration(file, environment={}).agents[0])
     assert (agent.name, agent.concurrency) == ("greeter", 3)
+
+
+async def test_the_tasks_limits_bound_what_the_model_may_write(
+    server: OpenAIServer, declaration: AgentDeclaration, serve: Serve
+) -> None:
+    bus = await serve(declaration)
+    await bus.ask("summarize", "A letter", max_tokens=40)
+    # 10 EUR for a million output tokens.
+    await bus.ask("summarize", "A letter", max_cost=Cost(amount=0.0002, currency="EUR"))
+    await bus.ask("summarize", "A letter", max_cost=Cost(amount=0.0002, currency="USD"))
+    assert [chat.body["max_tokens"] for chat in server.chats] == [40, 20, 64]
+
+
+async def test_a_task_that_may_use_nothing_does_not_reach_the_model(
+    server: OpenAIServer, declaration: AgentDeclaration, serve: Serve
+) -> None:
+    bus = await serve(declaration)
+    with pytest.raises(TaskFailed) as failed:
+        await bus.ask("summarize", "A letter", max_cost=Cost(amount=0.000001, currency="EUR"))
+    assert failed.value.code == "LIMIT_EXCEEDED"
+    assert server.chats == []
+
+
+async def test_the_requests_trace_reaches_the_models_server(
+    server: OpenAIServer, declaration: AgentDeclaration
+) -> None:
+    broker = MemoryBroker()
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    sender = Sender("dragoman:caller/test", time.time, lambda: "message-1")
+    submission = Submission(skill="summarize", input="A letter")
+    message = sender.wrap(TaskSubmit, submission.data(time.time()), traceparent=trace)
+    caller = broker.connect()
+    async with serving(build_agent(declaration), broker.connect()):
+        await caller.publish(submission.subject(), encode(message), reply=caller.new_inbox())
+        await asyncio.wait_for(server.asked.wait(), 5)
+    assert server.chats[0].headers["traceparent"] == trace
+
+
+async def test_an_answer_that_was_repaired_says_so(
+    server: OpenAIServer, declaration: AgentDeclaration, serve: Serve
+) -> None:
+    server.answer_with(Reply(pieces=('{"complaint": 1}',)), Reply(pieces=('{"complaint": true}',)))
+    bus = await serve(declaration)
+    task = await bus.submit("classify", "I am not amused")
+    told = str([update async for update in task])
+    result = await task.result()
+    assert result.value == {"complaint": True}
+    assert result.usage is not None
+    assert result.usage.input_tokens == 14
+    assert "The model's first answer did not fit the output's schema." in told
+
+
+async def test_the_adapter_is_closed_when_its_agent_stops(
+    server: OpenAIServer, declaration: AgentDeclaration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    class Closing(OpenAICompatible):
+        async def aclose(self) -> None:
+            closed.append(self)
+            await super().aclose()
+
+    monkeypatch.setattr("dragoman_agents.models.openai_compatible.OpenAICompatible", Closing)
+    agent = build_agent(declaration)
+    broker = MemoryBroker()
+    async with serving(agent, broker.connect()):
+        async with serving(agent, broker.connect()):
+            pass
+        assert closed == []
+    assert len(closed) == 1

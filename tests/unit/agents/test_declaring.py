@@ -134,3 +134,25 @@ def test_an_agent_is_loaded_from_a_file_by_name_or_as_the_only_one(tmp_path: Pat
         load_agent(str(tmp_path / "absent.py"))
     with pytest.raises(NotConfigured, match="cannot import"):
         load_agent("no_such_module_anywhere:agent")
+
+
+@pytest.mark.anyio
+async def test_stop_hooks_run_last_one_first_and_one_that_fails_stops_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    agent = Agent("clerk")
+    order = []
+
+    @agent.on_stop
+    def first() -> None:
+        order.append("first")
+
+    @agent.on_stop
+    async def second() -> None:
+        order.append("second")
+        raise OSError("gone")
+
+    async with agent.open():
+        assert order == []
+    assert order == ["second", "first"]
+    assert "a stop hook failed" in caplog.text

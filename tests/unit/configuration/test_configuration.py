@@ -188,3 +188,60 @@ def test_every_required_key_has_a_hint() -> None:
     required = {f.name for table in TABLES.values() for f in fields(table) if f.required}
     assert required <= HINTS.keys()
     assert set(BusSettings.__struct_fields__) <= HINTS.keys()
+
+
+ROLES = """
+[models.fast]
+provider = "ollama"
+model = "tiny"
+api_key_file = "keys/fast"
+
+[models.strong]
+provider = "openai"
+model = "large"
+
+[[agents]]
+name = "clerk"
+description = "Reads letters"
+model = "ROLE"
+
+[[agents.skills]]
+id = "summarize"
+description = "Summarizes"
+"""
+
+
+def test_an_agent_names_its_model_by_role() -> None:
+    configuration = load_configuration(written(ROLES.replace("ROLE", "fast")), environment={})
+    (agent,) = configuration.agents
+    assert agent.model == configuration.models["fast"]
+    assert agent.model is not None
+    assert (agent.model.provider, agent.model.model) == ("ollama", "tiny")
+    assert agent.model.api_key_file == str(Path("keys/fast").resolve())
+
+
+def test_a_role_that_is_not_declared_is_told_the_declared_ones() -> None:
+    error = complaint(ROLES.replace("ROLE", "cheap"))
+    assert "there is no table [models.cheap]; there are: fast, strong" in str(error)
+
+
+def test_a_mistake_in_a_models_table_is_placed_there() -> None:
+    error = complaint(ROLES.replace("ROLE", "fast").replace('"large"', '"large"\nmodle = "x"', 1))
+    assert "[models" in str(error)
+    assert "did you mean model?" in str(error)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'api_key = "sk-live-0123456789"',
+        'token = "sk-live-0123456789"',
+        'api_key_env = "sk-live-0123456789"',
+        'options = { api_key = "sk-live-0123456789" }',
+    ],
+)
+def test_a_key_in_the_file_is_refused_with_the_fix_and_never_shown(line: str) -> None:
+    text = ROLES.replace("ROLE", "fast").replace('"large"', f'"large"\n{line}', 1)
+    error = complaint(text)
+    assert "sk-live" not in str(error)
+    assert "api_key_env" in str(error)
