@@ -204,7 +204,7 @@ def _letter(stored: Stored, settlement: SettlementData | None) -> DeadLetter | N
 
 def _settled(letter: DeadLetter) -> TaskRejected:
     done = letter.settlement
-    words = "settled" if done is None else done.action
+    words: str = "settled" if done is None else done.action
     if done is not None and not isinstance(done.redriven_as, UnsetType):
         words = f"redriven as {done.redriven_as}"
     task_id = letter.data.task_id

@@ -101,14 +101,14 @@ class Controls:
                 # A child is noted before it is submitted, so its cancel may be first.
                 raise Later(1.0)
             return
+        # The worker first: a child's end would look to it like a failure of its own.
+        if not log.ended and log.worker:
+            timer = timer_record(log.task_id, "cancel", time.time() + self._grace, self._sender)
+            await self._store.streams.append(TIMER_STREAM, timer)
+            await self._tell(log.worker, wish)
         for child in await open_children(self._store, log):
             words = f"task {log.task_id}, above it, was canceled"
             await self._wish(child, words)
-        if log.ended or not log.worker:
-            return
-        timer = timer_record(log.task_id, "cancel", time.time() + self._grace, self._sender)
-        await self._store.streams.append(TIMER_STREAM, timer)
-        await self._tell(log.worker, wish)
 
     async def _wish(self, task_id: str, reason: str) -> None:
         child = await self._store.read(task_id)
