@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/ready
 ENGINE := $(shell docker info >/dev/null 2>&1 && echo yes)
 
-.PHONY: help demo test lint check generate bench clean
+.PHONY: help demo test lint check generate chaos bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,13 @@ generate: $(READY) ## write the generated parts of spec/ again
 
 check: $(READY) ## fail when a generated part of spec/ is out of date
 	@$(BIN)/python tools/generate.py --check
+
+CHAOS_SEED ?= 1
+CHAOS_FAULTS ?= 1000
+CHAOS_TASKS ?= 4000
+
+chaos: $(READY) ## kill, pause and cut everything off; CHAOS_SEED, CHAOS_FAULTS, CHAOS_TASKS
+	@$(BIN)/python -m tests.chaos.run --seed $(CHAOS_SEED) --faults $(CHAOS_FAULTS) --tasks $(CHAOS_TASKS)
 
 bench: $(READY) ## measure against plain nats-py in the same run
 	@$(BIN)/python -m benchmarks.echo

@@ -54,6 +54,11 @@ class Context:
         return self._job.stream.fold.context_id
 
     @property
+    def attempt(self) -> int:
+        """Which run of the task this is, from 1; only durable tasks are run again."""
+        return self._job.attempt
+
+    @property
     def message(self) -> Message:
         """The whole A2A message of the request."""
         return self._job.data.message

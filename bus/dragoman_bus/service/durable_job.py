@@ -58,6 +58,11 @@ class DurableJob(Job):
         self._outbox: list[SubmitData | EventData] = []
         self._sender = sender
 
+    @property
+    def attempt(self) -> int:
+        """Which run of the task this is."""
+        return self.stream.log.attempt + (not self.stream.claimed)
+
     async def ask(self, question: Message) -> Message:
         """The reply that the log has to this question; else store it and leave the task.
 

@@ -111,6 +111,11 @@ class Job:
         return self.data.task_id
 
     @property
+    def attempt(self) -> int:
+        """Which run of the task this is; direct tasks are run once."""
+        return 1
+
+    @property
     def waits_for_reply(self) -> bool:
         """Whether the skill asked something."""
         return self._answer is not None and not self._answer.done()

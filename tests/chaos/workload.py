@@ -1,0 +1,137 @@
+"""The tasks of a chaos run: what is asked, what must come of it, and the agent that does it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any, Literal
+
+import msgspec
+
+from dragoman_agents import Agent, Context
+from dragoman_bus.protocol.errors import RemoteError
+
+__all__ = ["Kind", "Order", "chaos_agent", "helping_agent", "make_order"]
+
+Kind = Literal["quick", "stream", "sleep", "flaky", "hopeless", "steps", "ask", "tree"]
+
+KINDS: dict[Kind, int] = {
+    "quick": 30,
+    "stream": 20,
+    "sleep": 12,
+    "flaky": 10,
+    "hopeless": 4,
+    "steps": 12,
+    "ask": 6,
+    "tree": 6,
+}
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """One task to submit: its id, skill, input, whether it is canceled, and what it has to give."""
+
+    task_id: str
+    kind: Kind
+    input: dict[str, Any]
+    agent: str | None = None
+    class_: Literal["interactive", "batch"] = "interactive"
+    maximum_attempts: int = 25
+    cancel_after: float | None = None
+    expected: str | None = None
+
+
+def make_order(number: int, seed: int) -> Order:
+    """The ``number``-th order of a seed."""
+    dice = random.Random(f"{seed}:{number}")
+    kind = dice.choices(list(KINDS), weights=list(KINDS.values()))[0]
+    size = dice.randint(1, 8)
+    word = f"w{number}"
+    return Order(
+        task_id=f"c{seed}-{number}",
+        kind=kind,
+        input={"word": word, "size": size},
+        agent="chaos" if dice.random() < 0.2 else None,
+        class_="batch" if dice.random() < 0.3 else "interactive",
+        maximum_attempts=3 if kind == "hopeless" else 25,
+        cancel_after=dice.uniform(0.0, 2.0) if dice.random() < 0.12 else None,
+        expected=_expected(kind, word, size),
+    )
+
+
+def _expected(kind: Kind, word: str, size: int) -> str | None:
+    if kind == "hopeless":
+        return None
+    if kind == "stream":
+        return "".join(f"{word}.{index} " for index in range(size * 4))
+    if kind == "ask":
+        return f"{word}:yes"
+    return word * size
+
+
+def chaos_agent(concurrency: int = 8) -> Agent:
+    """The agent whose replicas are killed; each kind of order is a skill of it."""
+    agent = Agent("chaos", concurrency=concurrency)
+
+    @agent.skill
+    async def quick(word: str, size: int) -> str:
+        return word * size
+
+    @agent.skill
+    async def stream(word: str, size: int, *, ctx: Context) -> str:
+        whole = ""
+        for index in range(size * 4):
+            piece = f"{word}.{index} "
+            whole += piece
+            await ctx.emit(piece)
+            await asyncio.sleep(0.02)
+        return whole
+
+    @agent.skill
+    async def sleep(word: str, size: int) -> str:
+        await asyncio.sleep(size * 0.2)
+        return word * size
+
+    @agent.skill
+    async def flaky(word: str, size: int, *, ctx: Context) -> str:
+        if ctx.attempt < 3 and size % 2:
+            raise RemoteError("not yet", code="OVERLOADED", retryable=True)
+        return word * size
+
+    @agent.skill
+    async def hopeless(word: str, size: int, *, ctx: Context) -> str:
+        await ctx.emit(word)
+        raise RemoteError("never", code="SKILL_FAILED", retryable=size % 2 == 0)
+
+    @agent.skill
+    async def steps(word: str, size: int, *, ctx: Context) -> str:
+        whole = ""
+        for index in range(size):
+
+            async def work() -> str:
+                await asyncio.sleep(0.05)
+                return word
+
+            whole += await ctx.step(f"part {index}", work)
+        return whole
+
+    @agent.skill
+    async def ask(word: str, size: int, *, ctx: Context) -> str:
+        return f"{word}:{await ctx.ask('Well?')}"
+
+    @agent.skill
+    async def tree(word: str, size: int, *, ctx: Context) -> str:
+        return (await ctx.delegate("nap", word=word, size=size)).text
+
+    return agent
+
+
+def helping_agent() -> Agent:
+    """The agent to which the first one delegates."""
+    agent = Agent("helper", concurrency=8)
+
+    @agent.skill
+    async def nap(word: str, size: int) -> str:
+        await asyncio.sleep(size * 0.2)
+        return word * size
+
+    return agent
