@@ -24,7 +24,7 @@ from dragoman_bus.client import Bus, Result, Submission
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import Artifact, Message, Part, Role, TaskState, text_part
 from dragoman_bus.protocol.contracts import OUTPUT_ARTIFACT, input_from_message, text_of
-from dragoman_bus.protocol.errors import LocalError
+from dragoman_bus.protocol.errors import LocalError, TaskFailed
 from dragoman_bus.protocol.payloads import Cost, EventData, Lineage, ModelIdentity, Usage
 from dragoman_bus.service import Job
 
@@ -133,7 +133,13 @@ class Context:
             DragomanError: whatever the child task raises.
         """
         options = self._within_limits() | await self._job.delegation(skill, agent, input)
-        result = await self._bus.ask(skill, input, agent=agent, **options)
+        try:
+            result = await self._bus.ask(skill, input, agent=agent, **options)
+        except TaskFailed as error:
+            if "delivery" in options:
+                # A durable task has used up its own attempts; asked again, it tells the same end.
+                error.retryable = False
+            raise
         if result.usage is not None:
             self.report_usage(result.usage)
         return result

@@ -95,7 +95,12 @@ class DurableJob(Job):
         child = f"{self.task_id[:30]}-{digest[:24]}"
         if child not in self.stream.log.children:
             await self._or_released(self.stream.child(child, skill))
-        return {"delivery": "durable", "task_id": child}
+        attempts = self.data.maximum_attempts
+        return {
+            "delivery": "durable",
+            "task_id": child,
+            "maximum_attempts": None if isinstance(attempts, UnsetType) else attempts,
+        }
 
     def send_afterwards(self, item: SubmitData | EventData) -> None:
         """Keep an item of the outbox."""

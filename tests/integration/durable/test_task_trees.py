@@ -8,7 +8,7 @@ import pytest
 
 from dragoman_agents import Agent, Context
 from dragoman_bus.protocol.a2a import TaskState
-from dragoman_bus.protocol.errors import TaskFailed, TaskRejected
+from dragoman_bus.protocol.errors import RemoteError, TaskFailed, TaskRejected
 from tests.integration.durable.conftest import House
 
 pytestmark = pytest.mark.anyio
@@ -23,6 +23,10 @@ def family(order: list[str], started: asyncio.Event) -> list[Agent]:
         return (await ctx.delegate("work", text=text)).text
 
     @parent.skill
+    async def rely(text: str, *, ctx: Context) -> str:
+        return (await ctx.delegate("give_up", text=text)).text
+
+    @parent.skill
     async def hand_on(text: str, *, ctx: Context) -> str:
         return ctx.afterwards("work", {"text": text})
 
@@ -35,6 +39,10 @@ def family(order: list[str], started: asyncio.Event) -> list[Agent]:
         if text == "short":
             await asyncio.sleep(0.2)
         return f"did {text}"
+
+    @child.skill
+    async def give_up(text: str) -> str:
+        raise RemoteError("nope", code="OVERLOADED", retryable=True)
 
     @child.skill
     async def fail(text: str) -> str:
@@ -80,6 +88,17 @@ async def test_cancel_reaches_every_task_below(house: House, started: asyncio.Ev
         async for _ in child:
             pass
     assert child.state is TaskState.CANCELED
+
+
+async def test_a_failed_child_fails_its_parent_at_once(
+    house: House, started: asyncio.Event
+) -> None:
+    bus = await house.bus()
+    task = await bus.submit("rely", "x", delivery="durable", maximum_attempts=2)
+    async with asyncio.timeout(20):
+        with pytest.raises(TaskFailed, match="nope"):
+            await task.result()
+    assert len(task.log.attempts) == 1
 
 
 async def test_what_comes_afterwards_is_submitted_with_the_end(
