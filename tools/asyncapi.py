@@ -16,6 +16,7 @@ from dragoman_bus.protocol.subjects import (
     REGISTRY_BUCKET,
     SKILL_QUEUE,
     agent_subject,
+    ask_subject,
     card_key,
     dead_letter_subject,
     event_subject,
@@ -103,6 +104,11 @@ def _channels() -> dict[str, Any]:
         "skill": _channel(
             skill_subject(_mark("skill")), "Tasks for whoever has the skill.", ["task.submit"]
         ),
+        "ask": _channel(
+            ask_subject(_mark("skill")),
+            "Tasks for one replica of each agent that has the skill.",
+            ["task.submit"],
+        ),
         "events": _channel(
             event_subject(_mark("topic"), _mark("event")), "Events of a topic.", ["bus.event"]
         ),
@@ -156,6 +162,7 @@ def _operations() -> dict[str, Any]:
     submit, answers = REQUESTS["submit"]
     operations = {
         "receiveFromAgent": _request("rpc", submit, answers),
+        "receiveFromScatter": _request("ask", submit, answers),
         "receiveFromSkill": _request("skill", submit, answers)
         | {"bindings": {"nats": {"queue": SKILL_QUEUE}}},
         "publishEvent": _action("send", "events", ["bus.event"]),

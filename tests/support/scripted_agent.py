@@ -38,7 +38,12 @@ from dragoman_bus.protocol.payloads import (
     SnapshotData,
     StatusData,
 )
-from dragoman_bus.protocol.subjects import agent_subject, instance_subject, skill_subject
+from dragoman_bus.protocol.subjects import (
+    agent_subject,
+    ask_subject,
+    instance_subject,
+    skill_subject,
+)
 from dragoman_bus.transports.port import Delivery, Transport
 
 
@@ -57,6 +62,7 @@ class ScriptedAgent:
         for subject, queue in (
             (agent_subject(self.name), self.name),
             (skill_subject(skill), "skill"),
+            (ask_subject(skill), self.name),
             (instance_subject(self.instance, "*"), ""),
         ):
             self._subscriptions.append(

@@ -7,6 +7,7 @@ from dragoman_bus.client.dead_letters import DeadLetter, DeadLetters
 from dragoman_bus.client.durable import DurableClient, TaskSummary
 from dragoman_bus.client.durable_task import DurableTask
 from dragoman_bus.client.result import Result
+from dragoman_bus.client.scatter import Scatter, ScatterOutcome
 from dragoman_bus.client.submission import Submission
 from dragoman_bus.client.task import TaskHandle
 
@@ -17,6 +18,8 @@ __all__ = [
     "DurableClient",
     "DurableTask",
     "Result",
+    "Scatter",
+    "ScatterOutcome",
     "Submission",
     "TaskHandle",
     "TaskSummary",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -20,10 +20,12 @@ from dragoman_bus.client.durable import DurableClient
 from dragoman_bus.client.durable_task import DurableTask
 from dragoman_bus.client.events import listen, publish_event
 from dragoman_bus.client.result import Result
+from dragoman_bus.client.scatter import Scatter
 from dragoman_bus.client.submission import Submission
 from dragoman_bus.client.task import TaskHandle
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.envelopes import Sender, client_source
+from dragoman_bus.protocol.errors import AgentUnavailable, BusUnavailable, ProtocolError
 from dragoman_bus.protocol.messages import BusEvent
 from dragoman_bus.protocol.payloads import Contract
 from dragoman_bus.protocol.subjects import check_token
@@ -193,6 +195,62 @@ class Bus:
         except asyncio.CancelledError:
             task.abandon("the caller was canceled")
             raise
+
+    @asynccontextmanager
+    async def scatter(
+        self,
+        skill: str,
+        input: Any,
+        *,
+        agents: Collection[str] | None = None,
+        retries: int = DEFAULT_RETRIES,
+        **options: Any,
+    ) -> AsyncIterator[Scatter]:
+        """Put one task to one replica of each agent that has the skill, and take what comes.
+
+        ``async with bus.scatter("answer", "…") as outcomes: async for outcome in outcomes: …``.
+        Leaving the block cancels whoever has not finished.
+
+        Args:
+            skill: The skill's id.
+            input: Text, any JSON value, or an A2A message.
+            agents: Only these; default: all that have the skill, those above in the lineage apart.
+            retries: How often one agent's refusal for lack of capacity is tried again.
+            options: As for ``submit``, apart from ``agent``, ``instance`` and ``delivery``.
+
+        Raises:
+            AgentUnavailable: none of ``agents`` is there; while iterating: nobody has the skill.
+            InvalidInput, ProtocolError, BusUnavailable: as ``submit`` does.
+        """
+        submission = Submission(
+            skill=skill, input=input, audience=None if agents is None else list(agents), **options
+        )
+        if submission.delivery != "direct":
+            raise ProtocolError("a scattered task is delivered directly, never durable")
+        contract = self._contract_for(submission)
+        data = submission.data(time.time())
+        check_input(contract, data.message)
+        expected, absent = await self._expected(submission)
+        async with Scatter(
+            self._courier, data, submission.deadline, retries, contract, expected, absent
+        ) as outcomes:
+            yield outcomes
+
+    async def _expected(self, submission: Submission) -> tuple[set[str] | None, set[str]]:
+        """Who should answer a scattered task, and who was named but is not there."""
+        named = None if submission.audience is None else set(submission.audience)
+        above = set(submission.lineage.path) if submission.lineage else set()
+        try:
+            views = await self.discover(skill=submission.skill)
+        except BusUnavailable:
+            return named, set()
+        live = {view.name for view in views if view.is_ready} - above
+        if named is None:
+            return live or None, set()
+        if not named & live:
+            wanted = ", ".join(sorted(named))
+            raise AgentUnavailable(f"none of them serves {submission.skill!r} now: {wanted}")
+        return named & live, named - live
 
     @property
     def durable(self) -> DurableClient:

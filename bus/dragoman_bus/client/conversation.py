@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 
 import msgspec
 
@@ -29,6 +30,7 @@ from dragoman_bus.protocol.errors import (
     TaskRejected,
 )
 from dragoman_bus.protocol.messages import (
+    Envelope,
     ErrorMessage,
     TaskArtifact,
     TaskCancel,
@@ -116,7 +118,8 @@ class Conversation:
         self._reconnected_at = float("-inf")
         self._resend: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
-        self.reply_subject = courier.inbox.open(self._on_delivery)
+        self.on_change: Callable[[], None] = lambda: None
+        self.reply_subject = courier.inbox.open(self.receive)
 
     @property
     def ended(self) -> bool:
@@ -139,6 +142,18 @@ class Conversation:
             self._courier.watch(self)
             message = self._courier.sender.wrap(TaskSubmit, self.data, id=self.data.task_id)
             await self._courier.send(self._subject, message, reply=self.reply_subject)
+        except BaseException:
+            self._close()
+            raise
+
+    def follow(self) -> None:
+        """Begin with a task that was sent in another way: its first messages come by ``take``.
+
+        Raises:
+            LocalError: ``LIMIT_EXCEEDED`` when too many tasks are open.
+        """
+        try:
+            self._courier.watch(self)
         except BaseException:
             self._close()
             raise
@@ -244,7 +259,8 @@ class Conversation:
             reply=self.reply_subject,
         )
 
-    def _on_delivery(self, delivery: Delivery) -> None:
+    def receive(self, delivery: Delivery) -> None:
+        """Take any delivery about the task."""
         if delivery.no_responders:
             self._on_nobody()
             return
@@ -254,6 +270,10 @@ class Conversation:
             self._courier.invalid_messages += 1
             logger.warning("an invalid message for task %s: %s", self.data.task_id, error)
             return
+        self.take(message)
+
+    def take(self, message: Envelope) -> None:
+        """Take a message about the task."""
         if isinstance(message, _UPDATES) and task_of(message) == self.data.task_id:
             self._on_update(message)
         elif isinstance(message, ErrorMessage) and message.data.task_id in (
@@ -349,6 +369,7 @@ class Conversation:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        self.on_change()
 
     def _close(self) -> None:
         if self._resend is not None:

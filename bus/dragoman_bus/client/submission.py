@@ -5,6 +5,7 @@ Spec: spec/operations.md, submit; spec/model.md, limits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -54,7 +55,7 @@ class Submission(msgspec.Struct, kw_only=True):
     ``input`` is text, any JSON value, or a whole A2A message. ``deadline`` is in seconds from
     now. ``contract`` is a digest, or a ``Contract`` against which input and output are checked.
     ``ordered`` (one after the other within ``context_id``) and ``maximum_attempts`` are for
-    ``delivery="durable"``.
+    ``delivery="durable"``; ``audience`` is for ``Bus.scatter``.
     """
 
     skill: str
@@ -74,6 +75,7 @@ class Submission(msgspec.Struct, kw_only=True):
     class_: Literal["interactive", "batch"] | None = None
     ordered: bool = False
     maximum_attempts: int | None = None
+    audience: Sequence[str] | None = None
 
     def subject(self) -> str:
         """Where it is sent: to one instance, to an agent, or to whoever has the skill."""
@@ -103,6 +105,9 @@ class Submission(msgspec.Struct, kw_only=True):
             limits=self._limits(now),
             lineage=self.lineage or UNSET,
             class_=self.class_ or UNSET,
+            audience=[check_token(name, "agent name") for name in self.audience]
+            if self.audience
+            else UNSET,
             **self._delivery(),
         )
 

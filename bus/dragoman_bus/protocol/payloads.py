@@ -208,6 +208,7 @@ class SubmitData(_Data, kw_only=True):
     flow_window: Window | UnsetType = UNSET
     required_extensions: Annotated[list[Uri], Meta(max_length=16)] | UnsetType = UNSET
     agent: Token | UnsetType = UNSET
+    audience: Annotated[list[Token], Meta(min_length=1, max_length=256)] | UnsetType = UNSET
     ordered: bool | UnsetType = UNSET
     maximum_attempts: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
     redrive_of: Token | UnsetType = UNSET

@@ -19,6 +19,7 @@ __all__ = [
     "TASK_CLASSES",
     "TIMER_PURPOSES",
     "agent_subject",
+    "ask_subject",
     "card_key",
     "check_token",
     "dead_letter_subject",
@@ -143,6 +144,11 @@ def agent_subject(agent: str) -> str:
 def skill_subject(skill: str) -> str:
     """Where every agent that offers a skill takes tasks; queue group ``skill``."""
     return f"{PREFIX}.skill.{check_token(skill, 'skill name')}"
+
+
+def ask_subject(skill: str) -> str:
+    """Where one replica of each agent that offers a skill takes tasks; queue group = its name."""
+    return f"{PREFIX}.ask.{check_token(skill, 'skill name')}"
 
 
 def instance_subject(instance: str, operation: str) -> str:

@@ -50,7 +50,7 @@ from dragoman_bus.protocol.payloads import (
 )
 from dragoman_bus.protocol.timestamps import format_timestamp
 from dragoman_bus.registry.keeper import card_digest
-from dragoman_bus.service.intake import check_submission, refusal
+from dragoman_bus.service.intake import check_submission, is_meant_for, refusal
 from dragoman_bus.service.job import Job, Outcome, Released
 from dragoman_bus.service.shelf import Shelf
 from dragoman_bus.service.stream import ReplyStream
@@ -151,6 +151,8 @@ class Instance:
         try:
             message = decode(delivery.data)
             self._check_operation(message, delivery.subject)
+            if not is_meant_for(message, self.announce.agent, delivery.subject):
+                return
             self._dispatch(message, delivery.reply)
         except DragomanError as error:
             self._refuse(delivery, error)

@@ -12,13 +12,22 @@ from msgspec import UNSET, UnsetType
 from dragoman_bus.protocol.codec import outline
 from dragoman_bus.protocol.error_objects import error_of
 from dragoman_bus.protocol.errors import DragomanError, RemoteError
+from dragoman_bus.protocol.messages import Envelope, TaskSubmit
 from dragoman_bus.protocol.payloads import AnnounceData, ErrorData, Limits, SubmitData
-from dragoman_bus.protocol.subjects import is_token
+from dragoman_bus.protocol.subjects import ask_subject, is_token
 from dragoman_bus.protocol.timestamps import parse_timestamp
 
-__all__ = ["check_submission", "refusal"]
+__all__ = ["check_submission", "is_meant_for", "refusal"]
 
 ERROR_TYPE = "dev.dragoman.error"
+
+
+def is_meant_for(message: Envelope, agent: str, subject: str) -> bool:
+    """Whether this agent is to take note of a message: a scattered task may name its audience."""
+    if not isinstance(message, TaskSubmit) or isinstance(message.data.audience, UnsetType):
+        return True
+    scattered = subject == ask_subject(message.data.skill)
+    return not scattered or agent in message.data.audience
 
 
 def check_submission(

@@ -18,6 +18,7 @@ from dragoman_bus.protocol.payloads import InstanceState
 from dragoman_bus.protocol.subjects import (
     SKILL_QUEUE,
     agent_subject,
+    ask_subject,
     instance_subject,
     skill_subject,
 )
@@ -137,6 +138,10 @@ class Serving:
             ("rpc", agent_subject(announce.agent), announce.agent),
             *(
                 (f"skill-{contract.skill}", skill_subject(contract.skill), SKILL_QUEUE)
+                for contract in announce.contracts
+            ),
+            *(
+                (f"ask-{contract.skill}", ask_subject(contract.skill), announce.agent)
                 for contract in announce.contracts
             ),
         ]
