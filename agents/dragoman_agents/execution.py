@@ -19,7 +19,7 @@ from dragoman_agents.agent import Agent, Skill
 from dragoman_agents.context import Context
 from dragoman_bus.client import Bus
 from dragoman_bus.protocol.a2a import Artifact, TaskState
-from dragoman_bus.protocol.contracts import artifact_for_output, input_from_message
+from dragoman_bus.protocol.contracts import artifact_for_output
 from dragoman_bus.protocol.error_objects import error_object, error_of
 from dragoman_bus.protocol.errors import DragomanError, InvalidInput
 from dragoman_bus.protocol.payloads import ErrorObject, Receipt
@@ -70,8 +70,7 @@ class SkillRunner:
         signature = skill.signature
         contract = skill.contract
         text_input = None if contract.text_input is UNSET else contract.text_input
-        document = input_from_message(job.data.message, text_input or None)
-        arguments = signature.decode(document)
+        arguments = signature.arguments(job.data.message, text_input or None)
         if signature.takes_context:
             arguments["ctx"] = context
         if signature.kind == "async":

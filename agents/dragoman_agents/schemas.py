@@ -12,6 +12,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw
 
+from dragoman_bus.protocol.a2a import Message
+from dragoman_bus.protocol.contracts import input_from_message
 from dragoman_bus.protocol.errors import InvalidInput, RemoteError
 from dragoman_bus.validation import validate_value
 
@@ -35,6 +37,14 @@ class SchemaSignature:
         self.output_schema = output_schema
         self.text_input = text_input
         self.kind: Literal["async", "sync", "stream"] = _kind_of(function)
+
+    def arguments(self, message: Message, text_input: str | None) -> dict[str, Any]:
+        """The argument that an A2A message brings; its text fills the member ``text_input``.
+
+        Raises:
+            InvalidInput: as ``decode``, and when the message is not one input.
+        """
+        return self.decode(input_from_message(message, text_input))
 
     def decode(self, document: Raw) -> dict[str, Any]:
         """The argument in a JSON document.

@@ -15,6 +15,8 @@ import msgspec
 from msgspec import Raw
 
 from dragoman_agents.schemas import refusal_of_input
+from dragoman_bus.protocol.a2a import Message
+from dragoman_bus.protocol.contracts import input_from_message
 from dragoman_bus.protocol.errors import NotConfigured, RemoteError
 
 __all__ = ["Signature", "read_signature"]
@@ -46,6 +48,21 @@ class Signature:
         self._output = msgspec.json.Decoder(output_type)
         self._output_is_text = output_type is str
         self._fields = input_type.__struct_fields__
+        self._only_text = _only_text(input_type)
+
+    def arguments(self, message: Message, text_input: str | None) -> dict[str, Any]:
+        """The arguments that an A2A message brings; its text fills the member ``text_input``.
+
+        Raises:
+            InvalidInput: as ``decode``, and when the message is not one input.
+        """
+        parts = message.parts
+        if text_input and text_input == self._only_text and len(parts) == 1:
+            text = parts[0].text
+            if isinstance(text, str):
+                # Any text is valid: no document to write and read again, 3 us of 28 for a task.
+                return {text_input: text}
+        return self.decode(input_from_message(message, text_input))
 
     def decode(self, document: Raw) -> dict[str, Any]:
         """The arguments in a JSON document.
@@ -148,6 +165,14 @@ def _text_parameter(input_type: Any) -> str | None:
     required = [f for f in msgspec.structs.fields(input_type) if f.required]
     if len(required) == 1 and _is_text(required[0].type):
         return required[0].encode_name
+    return None
+
+
+def _only_text(input_type: Any) -> str | None:
+    """The one parameter, if there is no other and its type is ``str`` without constraints."""
+    fields = msgspec.structs.fields(input_type)
+    if len(fields) == 1 and fields[0].type is str:
+        return fields[0].encode_name
     return None
 
 

@@ -72,6 +72,8 @@ def input_from_message(message: Message, text_input: str | None) -> Raw:
     Raises:
         InvalidInput: when there is more than one data part, or text that has no place to go.
     """
+    if len(message.parts) == 1 and message.parts[0].data is not UNSET:
+        return message.parts[0].data
     data = [part.data for part in message.parts if part.data is not UNSET]
     if len(data) > 1:
         raise InvalidInput("the message has more than one data part; send one")
@@ -99,6 +101,8 @@ def output_from_artifact(artifact: Artifact) -> Any:
 
 def text_of(parts: list[Part], *, separator: str = "\n") -> str | None:
     """All text of ``parts``, joined; ``None`` when there is no text part."""
+    if len(parts) == 1 and isinstance(parts[0].text, str):
+        return parts[0].text
     texts = [part.text for part in parts if not isinstance(part.text, msgspec.UnsetType)]
     return separator.join(texts) if texts else None
 

@@ -29,6 +29,9 @@ from dragoman_bus.protocol.payloads import ErrorObject, Receipt, Usage
 __all__ = ["TaskFold"]
 
 
+_BEFORE_ALL = TaskStatus(state=INITIAL_STATE)
+
+
 class TaskFold:
     """A task as its log tells it. Feed messages in order of ``sequence``; read the task.
 
@@ -39,7 +42,7 @@ class TaskFold:
     def __init__(self, task_id: str, context_id: str | None = None) -> None:
         self.task_id = task_id
         self.context_id = context_id or task_id
-        self.status = TaskStatus(state=INITIAL_STATE)
+        self.status = _BEFORE_ALL
         self.sequence = 0
         self.attempt = 1
         self.usage: Usage | UnsetType = UNSET

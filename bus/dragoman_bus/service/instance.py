@@ -11,14 +11,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 from msgspec import UnsetType
 
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import TaskState
-from dragoman_bus.protocol.codec import decode, encode
+from dragoman_bus.protocol.codec import decode
 from dragoman_bus.protocol.envelopes import Sender, agent_source
 from dragoman_bus.protocol.error_objects import error_object, error_of
 from dragoman_bus.protocol.errors import (
@@ -34,6 +33,7 @@ from dragoman_bus.protocol.messages import (
     Envelope,
     ErrorMessage,
     TaskCancel,
+    TaskFinal,
     TaskFlow,
     TaskGet,
     TaskReply,
@@ -52,6 +52,7 @@ from dragoman_bus.protocol.timestamps import format_timestamp
 from dragoman_bus.registry.keeper import card_digest
 from dragoman_bus.service.intake import check_submission, is_meant_for, refusal
 from dragoman_bus.service.job import Job, Outcome, Released
+from dragoman_bus.service.replier import Replier
 from dragoman_bus.service.shelf import Shelf
 from dragoman_bus.service.stream import ReplyStream
 from dragoman_bus.service.totals import Totals
@@ -104,7 +105,7 @@ class Instance:
         self.sender = Sender(agent_source(announce.agent, self.id), time.time, new_identifier)
         self.state = InstanceState.READY
         self.totals = Totals()
-        self.shelf = Shelf()
+        self.shelf = Shelf(self._revive)
         self.drain_requested = asyncio.Event()
         self.drain_grace: float | None = None
         self._transport = transport
@@ -115,7 +116,7 @@ class Instance:
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._background: set[asyncio.Task[Any]] = set()
+        self._replier = Replier(transport)
         self.on_slots: Callable[[], None] = lambda: None
 
     @property
@@ -153,7 +154,10 @@ class Instance:
             self._check_operation(message, delivery.subject)
             if not is_meant_for(message, self.announce.agent, delivery.subject):
                 return
-            self._dispatch(message, delivery.reply)
+            if isinstance(message, TaskSubmit):
+                self._submit(message, delivery)
+            else:
+                self._dispatch(message, delivery.reply)
         except DragomanError as error:
             self._refuse(delivery, error)
 
@@ -186,20 +190,18 @@ class Instance:
             raise ProtocolError(f"{type_of(message)} is sent to {wanted!r}, not to {operation!r}")
 
     def _dispatch(self, message: Envelope, reply: str) -> None:
-        if isinstance(message, TaskSubmit):
-            self._submit(message, reply)
-        elif isinstance(message, TaskFlow):
+        if isinstance(message, TaskFlow):
             job = self.shelf.find(message.data.task_id)
             if job is not None:
                 job.stream.acknowledge(message.data.through)
         elif isinstance(message, AgentStatus):
-            self._answer(reply, self.sender.wrap(AgentLease, self.lease()))
+            self._replier.answer(reply, self.sender.wrap(AgentLease, self.lease()))
         elif isinstance(message, AgentDrain):
             grace = message.data.grace_seconds
             self.drain_grace = None if isinstance(grace, UnsetType) else grace
             self.state = InstanceState.DRAINING
             self.drain_requested.set()
-            self._answer(reply, self.sender.wrap(AgentLease, self.lease()))
+            self._replier.answer(reply, self.sender.wrap(AgentLease, self.lease()))
         elif isinstance(message, TaskCancel | TaskGet | TaskReply | TaskSubscribe):
             self._about_task(message, reply)
 
@@ -224,17 +226,17 @@ class Instance:
                 window=None if isinstance(window, UnsetType) else window,
             )
         # The answer shows the task as it was when the request arrived.
-        self._answer(reply, job.stream.snapshot())
+        self._replier.answer(reply, job.stream.snapshot())
         if isinstance(message, TaskCancel):
             reason = message.data.reason
             words = "" if isinstance(reason, UnsetType) else f": {reason}"
             self.cancel(job, error_object("CANCELED", f"canceled by the caller{words}"))
 
-    def _submit(self, message: TaskSubmit, reply: str) -> None:
+    def _submit(self, message: TaskSubmit, delivery: Delivery) -> None:
         data = message.data
         known = self.shelf.find(data.task_id)
         if known is not None:
-            self._submit_again(known, message, reply)
+            self._submit_again(known, message, delivery.reply)
             return
         check_submission(data, self.announce, now=time.time())
         if self.state is InstanceState.DRAINING:
@@ -251,7 +253,7 @@ class Instance:
                 retry_after=RETRY_AFTER_SECONDS,
                 task_id=data.task_id,
             )
-        self._accept(message, reply)
+        self._accept(self._job(message, delivery.reply, delivery.data))
 
     def _submit_again(self, known: Job, message: TaskSubmit, reply: str) -> None:
         data = message.data
@@ -265,9 +267,9 @@ class Instance:
             through=known.stream.fold.sequence,
             window=None if isinstance(window, UnsetType) else window,
         )
-        self._answer(reply, known.stream.snapshot())
+        self._replier.answer(reply, known.stream.snapshot())
 
-    def _accept(self, message: TaskSubmit, reply: str) -> None:
+    def _job(self, message: TaskSubmit, reply: str, request: bytes) -> Job:
         data = message.data
         window = data.flow_window
         stream = ReplyStream(
@@ -276,10 +278,21 @@ class Instance:
             reply=reply,
             window=None if isinstance(window, UnsetType) else window,
             sender=self.sender,
-            encode=self._encode,
+            encode=self._replier.encode,
             publish=self._transport.publish,
         )
-        job = Job(data, stream, trace_headers(message))
+        return Job(data, stream, trace_headers(message), request=request)
+
+    def _revive(self, request: bytes, final: bytes) -> Job:
+        """A finished task from the two messages that were all of it."""
+        submitted, ended = decode(request), decode(final)
+        assert isinstance(submitted, TaskSubmit)
+        assert isinstance(ended, TaskFinal)
+        job = self._job(submitted, "", request)
+        job.stream.fold.apply(ended)
+        return job
+
+    def _accept(self, job: Job) -> None:
         self.shelf.add(job)
         self._idle.clear()
         if self._busy < self.limits.slots:
@@ -347,36 +360,12 @@ class Instance:
         job.cancel(reason)
         if job.work is None:
             self._queue.remove(job)
-            self._soon(self._finish(job, _canceled(job)))
+            self._replier.run_soon(self._finish(job, _canceled(job)))
             self._next()
 
     async def finalize(self, job: Job) -> None:
         """End a task whose skill ignores its cancellation; its slot stays taken."""
         await self._finish(job, _canceled(job))
-
-    def _encode(self, message: Envelope) -> bytes:
-        document = encode(message)
-        if len(document) > self._transport.max_payload:
-            raise PayloadTooLarge(
-                f"the message has {len(document)} bytes, and the server takes "
-                f"{self._transport.max_payload}"
-            )
-        return document
-
-    def _answer(self, reply: str, message: Envelope) -> None:
-        if reply:
-            self._soon(self._transport.publish(reply, self._encode(message)))
-
-    def _soon(self, work: Any) -> None:
-        task = asyncio.ensure_future(self._guard(work))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _guard(self, work: Any) -> None:
-        try:
-            await work
-        except DragomanError as error:
-            logger.warning("an answer was not delivered: %s", error)
 
     def _refuse(self, delivery: Delivery, error: DragomanError) -> None:
         self.totals.refused += 1
@@ -387,7 +376,7 @@ class Instance:
         if data is None:
             return
         try:
-            self._answer(delivery.reply, self.sender.wrap(ErrorMessage, data))
+            self._replier.answer(delivery.reply, self.sender.wrap(ErrorMessage, data))
         except DragomanError as failure:
             logger.warning("no error could be sent: %s", failure)
 

@@ -30,6 +30,8 @@ class TaskStream(Protocol):
 
     sent_at: float
     stalled_since: float | None
+    whole_log: bytes | None
+    """The final message, when nothing else was sent of the task."""
 
     @property
     def fold(self) -> TaskFold:
@@ -82,8 +84,11 @@ class Outcome(msgspec.Struct, kw_only=True):
 class Job:
     """One accepted task.
 
-    Attributes:
+    Args:
+        data: What was submitted.
+        stream: Where its updates go.
         trace_headers: W3C Trace Context of the message that asked for it.
+        request: That message; ``None`` when it is kept elsewhere.
     """
 
     def __init__(
@@ -91,10 +96,13 @@ class Job:
         data: SubmitData,
         stream: TaskStream,
         trace_headers: Mapping[str, str] = MappingProxyType({}),
+        *,
+        request: bytes | None = None,
     ) -> None:
         self.data = data
         self.trace_headers = trace_headers
         self.stream = stream
+        self.request = request
         self.accepted_at = time.monotonic()
         self.started_at: float | None = None
         self.ended_at: float | None = None

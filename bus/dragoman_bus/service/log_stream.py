@@ -73,6 +73,7 @@ class LogStream:
     """
 
     stalled_since: float | None = None
+    whole_log: bytes | None = None
     has_room = True
 
     def __init__(

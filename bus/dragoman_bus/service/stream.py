@@ -67,12 +67,14 @@ class ReplyStream:
         self.reply = reply
         self.sent_at = time.monotonic()
         self.stalled_since: float | None = None
+        self.whole_log: bytes | None = None
         self._sender = sender
         self._encode = encode
         self._publish = publish
         self._window = SendWindow(window)
-        self._opened = asyncio.Event()
-        self._lock = asyncio.Lock()
+        # Most tasks send nothing but their end: what orders a stream is made when one begins.
+        self._opened: asyncio.Event | None = None
+        self._lock: asyncio.Lock | None = None
 
     @property
     def has_room(self) -> bool:
@@ -81,7 +83,7 @@ class ReplyStream:
 
     async def status(self, state: TaskState, message: Message | None = None) -> None:
         """Tell a state that is not terminal; waits for room in the flow window."""
-        async with self._lock:
+        async with self._in_order():
             await self._room()
             if self.fold.is_terminal:
                 return
@@ -96,7 +98,7 @@ class ReplyStream:
 
     async def artifact(self, artifact: Artifact, *, append: bool) -> None:
         """Send an artifact or more of one; waits for room in the flow window."""
-        async with self._lock:
+        async with self._in_order():
             await self._room()
             if self.fold.is_terminal:
                 return
@@ -140,7 +142,8 @@ class ReplyStream:
 
     async def keep_alive(self) -> None:
         """Repeat the present status, if the window has room and nobody else is sending."""
-        if not self.has_room or self._lock.locked() or self.fold.is_terminal:
+        busy = self._lock is not None and self._lock.locked()
+        if busy or not self.has_room or self.fold.is_terminal:
             return
         words = self.fold.status.message
         state = self.fold.state
@@ -149,14 +152,14 @@ class ReplyStream:
     def acknowledge(self, through: int) -> None:
         """Take a task.flow."""
         if self._window.acknowledge(through):
-            self._opened.set()
+            self._open()
 
     def attach(self, reply: str, *, through: int, window: int | None) -> None:
         """Continue on another reply subject: the newest subscriber wins."""
         self.reply = reply
         self._window = SendWindow(window)
         self._window.acknowledge(through)
-        self._opened.set()
+        self._open()
 
     def snapshot(self) -> TaskSnapshot:
         """The task as it is now."""
@@ -176,9 +179,18 @@ class ReplyStream:
         while not self.has_room and not self.fold.is_terminal:
             if self.stalled_since is None:
                 self.stalled_since = time.monotonic()
-            self._opened.clear()
+            self._opened = asyncio.Event()
             await self._opened.wait()
         self.stalled_since = None
+
+    def _open(self) -> None:
+        if self._opened is not None:
+            self._opened.set()
+
+    def _in_order(self) -> asyncio.Lock:
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        return self._lock
 
     def _event(self, state: TaskState, message: Message | None) -> TaskStatusUpdateEvent:
         return TaskStatusUpdateEvent(
@@ -193,7 +205,9 @@ class ReplyStream:
         self.fold.apply(message)
         self.sent_at = time.monotonic()
         if kind is TaskFinal:
+            # A short task's final is all that was ever sent of it.
+            self.whole_log = document if data.sequence == 1 else None
             # Whoever waits for room finds the task ended, and gives up its message.
-            self._opened.set()
+            self._open()
         if self.reply:
             await self._publish(self.reply, document)

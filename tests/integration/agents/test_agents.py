@@ -373,8 +373,10 @@ async def test_the_same_submission_twice_is_one_task(bench: Bench) -> None:
         return str(runs)
 
     await bench.serve(agent)
-    for _ in range(2):
-        assert (await bench.bus.ask("count", "x", task_id="fixed")).text == "1"
+    first = await bench.bus.ask("count", "x", task_id="fixed")
+    again = await bench.bus.ask("count", "x", task_id="fixed")
+    assert first.text == "1"
+    assert (again.task, again.receipt) == (first.task, first.receipt)
 
     with pytest.raises(TaskRejected) as conflict:
         await bench.bus.ask("count", "other words", task_id="fixed")
