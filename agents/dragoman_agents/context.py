@@ -20,6 +20,7 @@ from dragoman_agents.usage import (
     remaining_hops,
     remaining_tokens,
 )
+from dragoman_bus.artifacts import ArtifactStore
 from dragoman_bus.client import Bus, Result, Submission
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import Artifact, Message, Part, Role, TaskState, text_part
@@ -121,6 +122,11 @@ class Context:
     def idempotency_key(self, name: str) -> str:
         """What tells an outside system that a repeated step is the same (spec/durable.md)."""
         return f"{self.task_id}:{name}"
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """Contents that do not fit into a message; ``artifact_part`` makes one a part to emit."""
+        return self._bus.artifacts
 
     async def delegate(self, skill: str, *, agent: str | None = None, **input: Any) -> Result:
         """Have another agent do a part of the work, within what remains of the limits.

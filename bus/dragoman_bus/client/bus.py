@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, overload
 
+from dragoman_bus.artifacts import ArtifactStore
 from dragoman_bus.client.contracts import check_input
 from dragoman_bus.client.conversation import Conversation
 from dragoman_bus.client.courier import Courier
@@ -66,6 +67,7 @@ class Bus:
         self._directory: Directory | None = None
         self._directory_lock = asyncio.Lock()
         self._durable: DurableClient | None = None
+        self._artifacts: ArtifactStore | None = None
 
     async def start(self) -> Bus:
         """Open the inbox; the bus itself."""
@@ -251,6 +253,13 @@ class Bus:
             wanted = ", ".join(sorted(named))
             raise AgentUnavailable(f"none of them serves {submission.skill!r} now: {wanted}")
         return named & live, named - live
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """Contents that do not fit into a message (spec/artifacts.md)."""
+        if self._artifacts is None:
+            self._artifacts = ArtifactStore(self.transport)
+        return self._artifacts
 
     @property
     def durable(self) -> DurableClient:

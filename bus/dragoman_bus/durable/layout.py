@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from dragoman_bus.artifacts.store import artifact_stream
 from dragoman_bus.protocol.subjects import PREFIX, TASK_CLASSES, check_token, queue_subject
 from dragoman_bus.transports.streams import QueueSettings, Streams, StreamSettings
 
@@ -36,6 +37,9 @@ _GIBIBYTE = 1024**3
 class DurableSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of durable delivery on one bus.
 
+    The server sets bytes aside when it makes the streams, and refuses to make them when its disk
+    (or memory) has fewer.
+
     Attributes:
         replicas: Copies of every stream; 3 in a cluster of three nodes.
         in_memory: Nothing is kept over a restart of the server; for tests.
@@ -43,6 +47,7 @@ class DurableSettings(msgspec.Struct, frozen=True, kw_only=True):
         log_bytes: Bound of all logs together.
         queue_tasks: Tasks that may wait or be worked on, for each skill and class.
         queue_bytes: Bound of all queues together.
+        artifact_bytes: Bound of all large artifacts together; each lives as long as a log.
         ack_wait: Seconds after which the task of a dead worker is given to another.
         maximum_deliveries: Deliveries of one queue message; a backstop, attempts end before.
     """
@@ -50,17 +55,24 @@ class DurableSettings(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 1
     in_memory: bool = False
     log_age: float = 7 * _DAY
-    log_bytes: int = 8 * _GIBIBYTE
+    log_bytes: int = _GIBIBYTE
     queue_tasks: int = 100_000
-    queue_bytes: int = 2 * _GIBIBYTE
+    queue_bytes: int = _GIBIBYTE // 4
+    artifact_bytes: int = _GIBIBYTE
     ack_wait: float = 30.0
     maximum_deliveries: int = 64
 
 
 def stream_settings(settings: DurableSettings) -> list[StreamSettings]:
-    """The four streams."""
+    """The four streams of durable delivery, and the bucket of large artifacts."""
     advisories = "$JS.EVENT.ADVISORY.CONSUMER"
     return [
+        artifact_stream(
+            replicas=settings.replicas,
+            in_memory=settings.in_memory,
+            maximum_age=settings.log_age,
+            maximum_bytes=settings.artifact_bytes,
+        ),
         StreamSettings(
             name=LOG_STREAM,
             subjects=(f"{PREFIX}.evt.>", f"{PREFIX}.dlq.>", f"{PREFIX}.turn.>"),

@@ -16,7 +16,13 @@ from dragoman_bus.transports.nats import NatsOptions, NatsTransport
 
 Connect = Callable[[], AbstractAsyncContextManager[NatsTransport]]
 
-SETTINGS = DurableSettings(ack_wait=2.0, in_memory=True)
+SETTINGS = DurableSettings(
+    ack_wait=2.0,
+    in_memory=True,
+    log_bytes=2**26,
+    queue_bytes=2**24,
+    artifact_bytes=2**26,
+)
 
 
 @pytest.fixture

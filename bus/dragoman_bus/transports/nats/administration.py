@@ -9,6 +9,7 @@ from dragoman_bus.transports.nats.api import (
     CONSUMER_NOT_FOUND,
     NAME_IN_USE,
     NANOSECONDS,
+    NO_ROOM,
     STREAM_NOT_FOUND,
     Connection,
     call,
@@ -42,6 +43,13 @@ class Administration:
             answer = await call(self.connection, f"STREAM.CREATE.{settings.name}", wanted)
             if answer.error is not None and answer.error.err_code == NAME_IN_USE:
                 answer = await call(self.connection, f"STREAM.INFO.{settings.name}")
+            if answer.error is not None and answer.error.err_code in NO_ROOM:
+                raise BusUnavailable(
+                    f"the NATS server has no room for the stream {settings.name} of "
+                    f"{settings.maximum_bytes} bytes ({answer.error.description}); set a lower "
+                    "limit, or free some of its disk",
+                    code="NOT_CONFIGURED",
+                )
             if answer.error is not None:
                 raise error_of(f"cannot make the stream {settings.name}", answer.error)
         config = answer.config or {}

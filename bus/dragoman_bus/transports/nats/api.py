@@ -42,7 +42,9 @@ CONSUMER_NOT_FOUND = 10014
 NAME_IN_USE = 10058
 WRONG_LAST_SEQUENCE = (10071, 10164)
 # Maximum messages per subject, messages, bytes; the file store of the account.
-FULL = (10077, 10047, 10023)
+FULL = (10077, 10047, 10023, 10122)
+# What a stream would reserve is more than the server, or the account, has left.
+NO_ROOM = (10047, 10028, 10002)
 JETSTREAM_OFF = (10039, 10076)
 
 

@@ -1,0 +1,93 @@
+"""Contents that do not fit into a message, on a real server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dragoman_bus.artifacts import ArtifactReference, ArtifactStore, artifact_part, reference_in
+from dragoman_bus.artifacts.store import ARTIFACT_STREAM
+from dragoman_bus.protocol.errors import LocalError, PayloadTooLarge
+from dragoman_bus.transports.streams import Record
+from tests.integration.durable.conftest import House
+
+pytestmark = pytest.mark.anyio
+
+CONTENT = os.urandom(3_000_000)
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    """The content as somebody produces it, in pieces of odd sizes."""
+    for start in range(0, len(CONTENT), 77_777):
+        yield CONTENT[start : start + 77_777]
+
+
+@pytest.fixture
+async def store(house: House) -> ArtifactStore:
+    """A store on a bus whose supervisor has made the bucket."""
+    await house.supervisor()
+    return (await house.bus()).artifacts
+
+
+async def test_a_large_content_comes_back_whole(store: ArtifactStore, tmp_path: Path) -> None:
+    reference = await store.put(CONTENT, media_type="video/mp4", filename="a.mp4")
+    assert reference.digest == f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+    assert reference.size == len(CONTENT)
+    assert await store.get(reference) == CONTENT
+    await store.save(reference, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == CONTENT
+
+
+async def test_a_stream_and_a_file_of_the_same_bytes_are_the_same_content(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "content.bin"
+    path.write_bytes(CONTENT)
+    streamed = await store.put(pieces())
+    from_file = await store.put(path)
+    assert streamed.digest == from_file.digest
+    assert from_file.filename == "content.bin"
+    assert await store.get(streamed) == CONTENT
+
+
+async def test_a_content_that_is_there_is_not_sent_again(store: ArtifactStore) -> None:
+    await store.put(CONTENT)
+    streams = store._transport.streams()
+    before = await streams.stream_state(ARTIFACT_STREAM)
+    await store.put(CONTENT)
+    assert await streams.stream_state(ARTIFACT_STREAM) == before
+
+
+async def test_a_part_names_a_content_and_nothing_else_does(store: ArtifactStore) -> None:
+    reference = await store.put(b"abc", media_type="text/plain", filename="abc.txt")
+    assert reference_in(artifact_part(reference)) == reference
+
+
+async def test_an_unknown_content_is_a_clear_error(store: ArtifactStore) -> None:
+    missing = ArtifactReference(digest=f"sha256:{'0' * 64}", size=1)
+    with pytest.raises(LocalError, match="ARTIFACT_NOT_FOUND"):
+        await store.get(missing)
+
+
+async def test_a_content_that_was_changed_is_refused(store: ArtifactStore, tmp_path: Path) -> None:
+    reference = await store.put(b"honest" * 1000)
+    facts = await store._facts(reference.digest)
+    assert facts is not None
+    forged = Record(subject=f"$O.dragoman_artifacts.C.{facts.nuid}", data=b"more")
+    await store._transport.streams().append(ARTIFACT_STREAM, forged)
+    with pytest.raises(LocalError, match="ARTIFACT_CORRUPT"):
+        await store.save(reference, tmp_path / "copy")
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_content_beyond_the_bound_is_refused(house: House, store: ArtifactStore) -> None:
+    reference = await store.put(CONTENT)
+    small = ArtifactStore((await house.bus()).transport, maximum_bytes=1_000_000)
+    with pytest.raises(PayloadTooLarge):
+        await small.get(reference)
+    with pytest.raises(PayloadTooLarge):
+        await small.put(pieces())
