@@ -18,7 +18,7 @@ from dragoman_agents.loading import load_agent
 from dragoman_agents.models import port
 from dragoman_agents.models.errors import ModelError
 from dragoman_agents.models.port import Done, Message, ModelAdapter, Request, Result, TextDelta
-from dragoman_agents.models.pricing import affordable_tokens, model_facts, task_usage
+from dragoman_agents.models.pricing import affordable_tokens, model_facts, price_of, task_usage
 from dragoman_agents.models.providers import open_adapter
 from dragoman_agents.models.settings import ModelSettings
 from dragoman_agents.prompts import render_prompt
@@ -100,18 +100,18 @@ class _ModelSkill:
     async def run(self, input: Mapping[str, Any], ctx: Context) -> Any:
         """Ask the model and report what the call used, however it ended."""
         request = self._request(input, ctx)
-        used = port.Usage()
+        used, served = port.Usage(), self._settings.model
         try:
             if self._skill.is_structured:
                 answer = await self._adapter.generate(request)
             else:
                 answer = await self._stream(request, ctx)
-            used = answer.usage
+            used, served = answer.usage, answer.model
         except ModelError as error:
             used = error.usage or used
             raise
         finally:
-            ctx.report_usage(task_usage(used, self._settings.price))
+            ctx.report_usage(task_usage(used, price_of(self._settings, served)))
         facts = model_facts(self._settings)
         ctx.served_by(provider=facts.provider, family=facts.family, model=answer.model)
         if answer.schema_mode == "repaired":
@@ -135,8 +135,9 @@ class _ModelSkill:
 
     def _most_tokens(self, ctx: Context) -> int | None:
         """The output limit: configuration's, or less where the task's own limits leave less."""
-        limits = [self._settings.max_output_tokens, ctx.remaining_tokens]
-        limits.append(affordable_tokens(ctx.remaining_cost, self._settings.price))
+        price = price_of(self._settings, self._settings.model)
+        affordable = affordable_tokens(ctx.remaining_cost, price)
+        limits = (self._settings.max_output_tokens, ctx.remaining_tokens, affordable)
         given = [limit for limit in limits if limit is not None]
         if given and min(given) < 1:
             raise LocalError("the task's limits leave nothing for a model", code="LIMIT_EXCEEDED")

@@ -96,7 +96,7 @@ class OpenAIServer:
         self, *, models: Sequence[Any] = ({"id": MODEL},), streams_by_default: bool = False
     ) -> None:
         self._streams_by_default = streams_by_default
-        self.models: Sequence[Any] | Failure = models
+        self.models: Sequence[Any] | Failure | Silence = models
         self.requests: list[Recorded] = []
         self.client_gone = asyncio.Event()
         self.stalling = asyncio.Event()
@@ -144,11 +144,11 @@ class OpenAIServer:
         request = await _read_request(reader)
         self.requests.append(request)
         self.asked.set()
-        if request.place == "models":
+        if request.place == "models" and not isinstance(self.models, Silence):
             await _send(writer, self._models_answer())
             return
-        answer = self._answers.popleft() if self._answers else _echo(request)
-        streamed = bool(request.body.get("stream", self._streams_by_default))
+        answer = self._next_answer(request)
+        streamed = bool((request.body or {}).get("stream", self._streams_by_default))
         async for content in _contents(answer, request, streamed):
             await _send(writer, content)
         if isinstance(answer, Silence) or (isinstance(answer, Raw) and answer.stall):
@@ -156,7 +156,13 @@ class OpenAIServer:
             await reader.read(1)
             self.client_gone.set()
 
+    def _next_answer(self, request: Recorded) -> Answer:
+        if request.place == "models" and isinstance(self.models, Silence):
+            return self.models
+        return self._answers.popleft() if self._answers else _echo(request)
+
     def _models_answer(self) -> bytes:
+        assert not isinstance(self.models, Silence)
         if isinstance(self.models, Failure):
             return _failure(self.models)
         base = {"object": "model", "created": 1, "owned_by": "test"}

@@ -18,7 +18,7 @@ from dragoman_agents.configuration.tables import (
     Configuration,
     SkillDeclaration,
 )
-from dragoman_agents.models.settings import ModelSettings, PriceSettings
+from dragoman_agents.models.settings import ListedPrice, ModelSettings, PriceSettings
 from dragoman_bus.protocol.errors import NotConfigured
 
 __all__ = ["HINTS", "ConfigurationError", "explain"]
@@ -26,6 +26,7 @@ __all__ = ["HINTS", "ConfigurationError", "explain"]
 TABLES: Mapping[str, type[msgspec.Struct]] = {
     "": Configuration,
     "bus": BusSettings,
+    "prices": ListedPrice,
     "models": ModelSettings,
     "models.price": PriceSettings,
     "agents": AgentDeclaration,

@@ -105,6 +105,7 @@ def _read(file: Path) -> tuple[dict[str, Any], Configuration]:
     _anchor_paths(content, file.resolve().parent)
     _check_models(content, file)
     _resolve_roles(content, file)
+    _share_prices(content)
     try:
         return content, msgspec.convert(content, Configuration)
     except msgspec.ValidationError as error:
@@ -165,6 +166,16 @@ def _resolve_roles(content: dict[str, Any], file: Path) -> None:
                 key="model",
             )
         agent["model"] = known[role]
+
+
+def _share_prices(content: dict[str, Any]) -> None:
+    """Give the file's prices to each model that has none."""
+    agents = content.get("agents")
+    declared = agents if isinstance(agents, list) else []
+    models = [agent.get("model") for agent in declared if isinstance(agent, dict)]
+    for model in [*_tables(content.get("models")), *models]:
+        if isinstance(model, dict) and "prices" in content:
+            model.setdefault("prices", content["prices"])
 
 
 def _rewrite(table: Any, key: str, change: Callable[[str], str]) -> None:

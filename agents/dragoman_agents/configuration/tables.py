@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from jsonschema import Draft202012Validator, SchemaError
 from msgspec import Meta, Struct, field
 
-from dragoman_agents.models.settings import ModelSettings
+from dragoman_agents.models.settings import ListedPrice, ModelSettings
 from dragoman_agents.prompts import placeholders
 
 __all__ = [
@@ -190,10 +190,12 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         bus: Where the agents meet.
         models: Models by the role they play (``[models.fast]``); ``model = "fast"`` in an agent
             stands for the whole table.
+        prices: What models cost, for those that do not say it themselves.
         agents: Who is there.
     """
 
     bus: BusSettings = BusSettings()
+    prices: tuple[ListedPrice, ...] = ()
     models: dict[Token, ModelSettings] = field(default_factory=dict)
     agents: tuple[AgentDeclaration, ...] = ()
 

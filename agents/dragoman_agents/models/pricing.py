@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from msgspec import UNSET, UnsetType
 
 from dragoman_agents.models import port
 from dragoman_agents.models.settings import ModelSettings, PriceSettings, family_of
 from dragoman_bus.protocol.payloads import Cost, ModelFacts, Price, Usage
 
-__all__ = ["affordable_tokens", "cost_of", "model_facts", "task_usage"]
+__all__ = ["affordable_tokens", "cost_of", "model_facts", "price_of", "task_usage"]
 
 TOKENS_PER_PRICE = 1_000_000
 DIGITS = 12
@@ -43,6 +45,20 @@ def affordable_tokens(money: Cost | None, price: PriceSettings | None) -> int | 
     return int(money.amount * TOKENS_PER_PRICE / price.output_per_million_tokens)
 
 
+def price_of(settings: ModelSettings, served: str) -> PriceSettings | None:
+    """What the model that served costs; ``None`` is unknown.
+
+    A price that stands with the model holds whatever serves, as the name of a deployment says
+    nothing of the model behind it; a listed price holds only for the models it names.
+    """
+    if settings.price is not None:
+        return settings.price
+    for listed in settings.prices:
+        if listed.provider == settings.provider and fnmatchcase(served, listed.model):
+            return listed
+    return None
+
+
 def task_usage(usage: port.Usage, price: PriceSettings | None) -> Usage:
     """One call's usage as a task reports it, with its cost where that is known."""
     cost = None if price is None else cost_of(usage, price)
@@ -59,7 +75,7 @@ def task_usage(usage: port.Usage, price: PriceSettings | None) -> Usage:
 
 def model_facts(settings: ModelSettings) -> ModelFacts:
     """What an agent's announcement says of the model."""
-    price = settings.price
+    price = price_of(settings, settings.model)
     return ModelFacts(
         provider=settings.vendor or settings.provider,
         family=settings.family or family_of(settings.model),

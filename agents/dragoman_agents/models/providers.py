@@ -64,7 +64,8 @@ class Provider(Struct, frozen=True, kw_only=True):
         base_url: The address without ``base_url``.
         options: The Struct in ``module`` that ``[agents.model.options]`` must fit; ``None`` where
             there are no options. It is a frozen Struct that forbids unknown fields.
-        platforms: Values of ``sys.platform`` it works on; empty means all.
+        platforms: Values of ``sys.platform`` it works on; empty means all. Elsewhere the adapter
+            itself says what to do instead.
     """
 
     module: str
@@ -182,6 +183,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             about="Apple's on-device model, on the Mac that runs the agent",
             extra="apple",
             packages=("apple_fm_sdk",),
+            platforms=("darwin",),
             key="none",
             address="none",
         ),
@@ -199,9 +201,6 @@ def open_adapter(
         NotConfigured: its key or its package is missing, or it does not run on this platform.
     """
     provider = PROVIDERS[settings.provider]
-    if provider.platforms and sys.platform not in provider.platforms:
-        known = ", ".join(provider.platforms)
-        raise NotConfigured(f"the provider {settings.provider} needs the platform {known}")
     factory = getattr(importlib.import_module(provider.module), provider.factory)
     return cast("ModelAdapter", factory(settings, environment=environment))
 

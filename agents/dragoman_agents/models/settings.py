@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, field
 
 from dragoman_agents.models.providers import check_settings
 
-__all__ = ["ModelSettings", "PriceSettings", "family_of", "is_loopback", "is_openai"]
+__all__ = ["ListedPrice", "ModelSettings", "PriceSettings", "family_of", "is_loopback", "is_openai"]
 
 Price = Annotated[float, Meta(ge=0)]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
@@ -25,7 +25,7 @@ VariableName = Annotated[str, Meta(pattern=r"^[A-Z_][A-Z0-9_]{0,127}$(?!\n)")]
 
 
 class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The table ``[agents.model.price]``: a list price and the day it was read.
+    """The table ``[agents.model.price]``: a list price, the day it was read, and where.
 
     Without ``cached_input_per_million_tokens``, cached input counts at the full input price.
     """
@@ -35,6 +35,19 @@ class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     currency: Currency
     as_of: datetime.date
     cached_input_per_million_tokens: Price | None = None
+    source: Text | None = None
+
+
+class ListedPrice(PriceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table ``[[prices]]``: the price of every model of a provider whose id fits.
+
+    Attributes:
+        provider: As models name it.
+        model: The id of the model that serves; ``*`` stands for any text.
+    """
+
+    provider: Text
+    model: Text
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,6 +71,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         attachments: What the model takes beside text.
         retires_on: The day the provider shuts the model down, where it is known.
         price: Without it, the cost of a call is unknown, not zero.
+        prices: Prices by the model that served, used without ``price``; by default those of the
+            file's ``[[prices]]``.
         options: What only this provider knows (the table ``[agents.model.options]``).
     """
 
@@ -76,6 +91,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     attachments: tuple[Literal["image", "file"], ...] = ()
     retires_on: datetime.date | None = None
     price: PriceSettings | None = None
+    prices: tuple[ListedPrice, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ COMMANDS = (
     "run",
     "ask",
     "ls",
+    "models",
     "watch",
     "validate",
     "schema",

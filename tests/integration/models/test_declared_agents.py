@@ -15,6 +15,7 @@ from dragoman_agents import serving
 from dragoman_agents.configuration import AgentDeclaration, load_configuration
 from dragoman_agents.declared import build_agent, declared_agent
 from dragoman_agents.models import ModelSettings, OpenAICompatible
+from dragoman_agents.models.settings import ListedPrice
 from dragoman_bus import Bus
 from dragoman_bus.client import Submission
 from dragoman_bus.protocol.codec import encode
@@ -309,3 +310,22 @@ async def test_the_adapter_is_closed_when_its_agent_stops(
             pass
         assert closed == []
     assert len(closed) == 1
+
+
+async def test_the_model_that_served_is_what_is_paid_for(
+    server: OpenAIServer, declaration: AgentDeclaration, serve: Serve
+) -> None:
+    assert declaration.model is not None
+    assert declaration.model.price is not None
+    listed = ListedPrice(
+        provider="openai-compatible", model="tiny-*", **structs.asdict(declaration.model.price)
+    )
+    model = structs.replace(declaration.model, price=None, prices=(listed,))
+    bus = await serve(structs.replace(declaration, model=model))
+    server.answer_with(Reply(model="tiny-llama-1b-0042"), Reply(model="huge-llama-400b"))
+    small = await bus.ask("summarize", "A letter")
+    large = await bus.ask("summarize", "A letter")
+    assert small.usage is not None
+    assert large.usage is not None
+    assert small.usage.cost == Cost(amount=0.000034, currency="EUR")
+    assert large.usage.cost is UNSET

@@ -14,6 +14,7 @@ from dragoman_agents.configuration import (
     load_configuration,
 )
 from dragoman_agents.configuration.complaints import HINTS, TABLES
+from dragoman_agents.models.pricing import price_of
 
 DECLARED = """
 [[agents]]
@@ -245,3 +246,34 @@ def test_a_key_in_the_file_is_refused_with_the_fix_and_never_shown(line: str) ->
     error = complaint(text)
     assert "sk-live" not in str(error)
     assert "api_key_env" in str(error)
+
+
+PRICES = """
+[[prices]]
+provider = "ollama"
+model = "tiny*"
+input_per_million_tokens = 0
+output_per_million_tokens = 0
+currency = "EUR"
+as_of = 2026-11-01
+source = "our own machine"
+"""
+
+
+def test_a_list_of_prices_serves_the_models_that_have_none() -> None:
+    configuration = load_configuration(
+        written(PRICES + ROLES.replace("ROLE", "fast")), environment={}
+    )
+    fast = configuration.models["fast"]
+    found = price_of(fast, "tiny-1b")
+    assert found is not None
+    assert (found.source, str(found.as_of)) == ("our own machine", "2026-11-01")
+    assert price_of(fast, "huge") is None
+    assert price_of(configuration.models["strong"], "tiny-1b") is None
+    assert configuration.agents[0].model == fast
+
+
+def test_a_mistake_in_a_price_is_placed_there() -> None:
+    error = complaint(PRICES.replace("2026-11-01", '"yesterday"'))
+    assert "[[prices]] number 1" in str(error)
+    assert "as_of" in str(error)

@@ -1,0 +1,198 @@
+"""What models can be used from here: per provider and per configured model, and what is missing.
+
+Keys are told by the name of their variable or file, never by value. Nothing is spent: a provider
+is asked for its list of models, not for an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import aclosing
+
+from msgspec import Struct
+
+from dragoman_agents.models.discover import UNKNOWN_MODEL
+from dragoman_agents.models.errors import ModelError
+from dragoman_agents.models.pricing import model_facts
+from dragoman_agents.models.providers import (
+    PROVIDERS,
+    address_of,
+    key_place,
+    missing_packages,
+    open_adapter,
+)
+from dragoman_agents.models.settings import ModelSettings
+from dragoman_bus.protocol.errors import NotConfigured
+from dragoman_bus.protocol.payloads import ModelFacts
+
+__all__ = [
+    "DEFAULT_SECONDS",
+    "KeyStatus",
+    "ModelStatus",
+    "ProviderStatus",
+    "model_statuses",
+    "provider_statuses",
+]
+
+DEFAULT_SECONDS = 5.0
+
+
+class KeyStatus(Struct, frozen=True, kw_only=True):
+    """Where a key is looked for, by name, and whether something is there."""
+
+    source: str
+    present: bool
+
+
+class ProviderStatus(Struct, frozen=True, kw_only=True):
+    """One provider, as it is usable on this machine.
+
+    Attributes:
+        provider: Its name in configuration.
+        about: What it reaches.
+        install: What to install; empty when everything is.
+        supported: Whether it runs on this platform.
+        key: Its usual key; ``None`` where it needs none.
+        reachable: Whether it answered; ``None`` when it was not asked.
+        problem: Why it was not reachable.
+    """
+
+    provider: str
+    about: str
+    install: str
+    supported: bool
+    key: KeyStatus | None
+    reachable: bool | None
+    problem: str | None
+
+    @property
+    def installed(self) -> bool:
+        """Whether its packages are there."""
+        return not self.install
+
+
+class ModelStatus(Struct, frozen=True, kw_only=True):
+    """One configured model.
+
+    Attributes:
+        role: Its role, or the agent that declares it.
+        provider: Which adapter.
+        address: Where it is; ``None`` in this process.
+        key: Where its key is; ``None`` where none is configured or needed.
+        facts: What an agent announces of it; without a price, the price is unknown.
+        reachable: Whether its server answered; ``None`` when it was not asked.
+        problem: Why it cannot be used.
+    """
+
+    role: str
+    provider: str
+    address: str | None
+    key: KeyStatus | None
+    facts: ModelFacts
+    reachable: bool | None
+    problem: str | None
+
+
+async def provider_statuses(
+    environment: Mapping[str, str] | None = None,
+    *,
+    ask: bool = True,
+    seconds: float = DEFAULT_SECONDS,
+) -> list[ProviderStatus]:
+    """Every known provider, in the order of the table.
+
+    Args:
+        environment: Instead of the process's own.
+        ask: Whether to ask those that have an address, and a key where they need one.
+        seconds: The longest that all answers together may take.
+    """
+    known = os.environ if environment is None else environment
+    return list(await asyncio.gather(*(_provider(name, known, ask, seconds) for name in PROVIDERS)))
+
+
+async def model_statuses(
+    models: Mapping[str, ModelSettings],
+    environment: Mapping[str, str] | None = None,
+    *,
+    ask: bool = True,
+    seconds: float = DEFAULT_SECONDS,
+) -> list[ModelStatus]:
+    """The given models, by role; arguments as for ``provider_statuses``."""
+    known = os.environ if environment is None else environment
+    return list(
+        await asyncio.gather(
+            *(_model(role, settings, known, ask, seconds) for role, settings in models.items())
+        )
+    )
+
+
+async def _provider(
+    name: str, environment: Mapping[str, str], ask: bool, seconds: float
+) -> ProviderStatus:
+    provider = PROVIDERS[name]
+    missing = bool(missing_packages(name))
+    supported = not provider.platforms or sys.platform in provider.platforms
+    key = None
+    if provider.key_variable is not None:
+        key = _key(provider.key_variable, None, environment)
+    reachable, problem = None, None
+    has_key = provider.key != "required" or (key is not None and key.present)
+    if ask and supported and not missing and has_key and provider.address == "optional":
+        settings = ModelSettings(provider=name, model=UNKNOWN_MODEL)
+        reachable, problem = await _asked(settings, environment, seconds)
+    return ProviderStatus(
+        provider=name,
+        about=provider.about,
+        install=f'pip install "dragoman[{provider.extra}]"' if missing else "",
+        supported=supported,
+        key=key,
+        reachable=reachable,
+        problem=problem,
+    )
+
+
+async def _model(
+    role: str, settings: ModelSettings, environment: Mapping[str, str], ask: bool, seconds: float
+) -> ModelStatus:
+    variable, file = key_place(settings)
+    key = None if variable is None and file is None else _key(variable, file, environment)
+    if key is not None and not key.present and PROVIDERS[settings.provider].key != "required":
+        key = key if settings.api_key_env or settings.api_key_file else None
+    reachable, problem = None, None
+    # A model in this process is a file that takes long to load; the agent does that.
+    if ask and PROVIDERS[settings.provider].address != "none":
+        reachable, problem = await _asked(settings, environment, seconds)
+    return ModelStatus(
+        role=role,
+        provider=settings.provider,
+        address=address_of(settings),
+        key=key,
+        facts=model_facts(settings),
+        reachable=reachable,
+        problem=problem,
+    )
+
+
+async def _asked(
+    settings: ModelSettings, environment: Mapping[str, str], seconds: float
+) -> tuple[bool, str | None]:
+    try:
+        async with asyncio.timeout(seconds):
+            async with aclosing(open_adapter(settings, environment=environment)) as adapter:
+                await adapter.health()
+    except TimeoutError:
+        return False, f"no answer within {seconds:g} s"
+    except (ModelError, NotConfigured) as error:
+        if isinstance(error, ModelError) and error.kind == "unreachable":
+            return False, f"nothing answers at {address_of(settings)}"
+        return False, error.message
+    return True, None
+
+
+def _key(variable: str | None, file: str | None, environment: Mapping[str, str]) -> KeyStatus:
+    if file is not None:
+        return KeyStatus(source=file, present=os.access(os.path.expanduser(file), os.R_OK))
+    return KeyStatus(source=variable or "", present=bool(environment.get(variable or "")))
