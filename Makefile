@@ -54,6 +54,7 @@ chaos: $(READY) ## kill, pause and cut everything off; CHAOS_SEED, CHAOS_FAULTS,
 
 bench: $(READY) ## measure against plain nats-py in the same run
 	@$(BIN)/python -m benchmarks.echo
+	@$(BIN)/python -m benchmarks.durable
 
 clean: ## remove the environment and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

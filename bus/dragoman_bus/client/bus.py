@@ -28,7 +28,7 @@ from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.envelopes import Sender, client_source
 from dragoman_bus.protocol.errors import AgentUnavailable, BusUnavailable, ProtocolError
 from dragoman_bus.protocol.messages import BusEvent
-from dragoman_bus.protocol.payloads import Contract
+from dragoman_bus.protocol.payloads import Contract, SubmitData
 from dragoman_bus.protocol.subjects import check_token
 from dragoman_bus.registry.directory import Directory
 from dragoman_bus.registry.view import AgentView
@@ -171,32 +171,44 @@ class Bus:
             ProtocolError: a name is not a token.
             BusUnavailable: the connection is closed.
         """
-        submission = Submission(skill=skill, input=input, **options)
-        contract = self._contract_for(submission)
-        data = submission.data(time.time())
-        check_input(contract, data.message)
+        submission, data, contract = self._prepare(skill, input, options)
         if submission.delivery == "durable":
-            return await self.durable.submit(
-                data, contract, fresh=submission.task_id is None, retries=retries
-            )
+            fresh = submission.task_id is None
+            return await self.durable.submit(data, contract, fresh=fresh, retries=retries)
         conversation = Conversation(
             self._courier, submission.subject(), data, submission.deadline, retries
         )
         await conversation.submit()
         return TaskHandle(self._courier, conversation, contract)
 
-    async def ask(self, skill: str, input: Any, **options: Any) -> Result:
-        """Submit and wait for the result; cancelling the caller cancels the task.
+    async def ask(
+        self, skill: str, input: Any, *, retries: int = DEFAULT_RETRIES, **options: Any
+    ) -> Result:
+        """Submit and wait for the result. Cancelling the caller cancels a direct task.
 
         Raises:
             DragomanError: whatever ``submit`` and ``TaskHandle.result`` raise.
         """
-        task: TaskHandle | DurableTask = await self.submit(skill, input, **options)
+        if options.get("delivery") == "durable":
+            submission, data, contract = self._prepare(skill, input, options)
+            fresh = submission.task_id is None
+            return await self.durable.ask(data, contract, fresh=fresh, retries=retries)
+        task: TaskHandle = await self.submit(skill, input, retries=retries, **options)
         try:
             return await task.result()
         except asyncio.CancelledError:
             task.abandon("the caller was canceled")
             raise
+
+    def _prepare(
+        self, skill: str, input: Any, options: dict[str, Any]
+    ) -> tuple[Submission, SubmitData, Contract | None]:
+        """What is sent, checked against the contract where it is known."""
+        submission = Submission(skill=skill, input=input, **options)
+        contract = self._contract_for(submission)
+        data = submission.data(time.time())
+        check_input(contract, data.message)
+        return submission, data, contract
 
     @asynccontextmanager
     async def scatter(

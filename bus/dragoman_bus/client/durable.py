@@ -15,6 +15,8 @@ from msgspec import UnsetType
 
 from dragoman_bus.client.dead_letters import DeadLetters
 from dragoman_bus.client.durable_task import DurableTask
+from dragoman_bus.client.log_reader import LogReader
+from dragoman_bus.client.result import Result
 from dragoman_bus.durable.ending import Ending, ending_records
 from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.durable.store import LogStore, entry_of
@@ -77,10 +79,34 @@ class DurableClient:
             BusUnavailable: ``NOT_CONFIGURED`` when the bus has no durable delivery.
         """
         submission = self._sender.wrap(TaskSubmit, data, id=data.task_id)
+        log = await self._accept(submission, fresh, retries)
+        return DurableTask(self._transport, self._sender, log, contract)
+
+    async def ask(
+        self, data: SubmitData, contract: Contract | None, *, fresh: bool, retries: int
+    ) -> Result:
+        """Submit a task and wait for its result; it is listened to before it is submitted.
+
+        Raises:
+            DragomanError: whatever ``submit`` and ``DurableTask.result`` raise.
+        """
+        submission = self._sender.wrap(TaskSubmit, data, id=data.task_id)
+        reader = LogReader(self._transport, self.store, data.task_id)
+        await reader.open_before(submission, self._accept(submission, fresh, retries))
+        try:
+            task = DurableTask(self._transport, self._sender, reader.log, contract)
+            return await task.result(reader)
+        finally:
+            await reader.close()
+
+    async def _accept(self, submission: TaskSubmit, fresh: bool, retries: int) -> LogFold:
+        """Submit until it is accepted; the log as far as it is known."""
+        data = submission.data
+        first = True
         while True:
             try:
                 self._check_gate(data)
-                known = await submit(self.store, self._sender, submission)
+                known = await submit(self.store, self._sender, submission, fresh=fresh and first)
                 break
             except Overloaded as error:
                 if not await self._wait(data, error, retries):
@@ -88,10 +114,11 @@ class DurableClient:
                         await self._withdraw(submission, error)
                     raise
                 retries -= 1
+                first = False
         log = known or LogFold(data.task_id)
         if known is None:
             log.begin(submission)
-        return DurableTask(self._transport, self._sender, log, contract)
+        return log
 
     def task(self, task_id: str, contract: Contract | None = None) -> DurableTask:
         """A handle to a task that anybody submitted; nothing is read yet."""

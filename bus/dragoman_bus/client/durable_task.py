@@ -136,15 +136,15 @@ class DurableTask:
                 for update in _updates(entry, reader.log):
                     yield update
 
-    async def result(self) -> Result:
-        """Wait for the end.
+    async def result(self, reader: LogReader | None = None) -> Result:
+        """Wait for the end; with ``reader``, one that follows the task already.
 
         Raises:
             TaskFailed, TaskCanceled, TaskRejected: the task ended so, or there is none.
             LocalError: ``INPUT_REQUIRED`` when it waits for a reply.
             DeadlineExceeded: the supervisor did not end it in time.
         """
-        await self._until(lambda log: log.ended or log.waits_for_reply)
+        await self._until(lambda log: log.ended or log.waits_for_reply, reader)
         if not self._log.ended:
             raise LocalError(
                 f"the task asks: {self.question or 'for input'}",
@@ -222,11 +222,16 @@ class DurableTask:
         attempts = self._log.attempts
         return parse_source(attempts[-1].source) if attempts else None
 
-    async def _until(self, reached: Callable[[LogFold], bool]) -> None:
-        async with LogReader(self._transport, self._store, self.task_id) as reader:
-            self._log = self._found(reader.log)
-            while not reached(reader.log):
-                await self._in_time(reader)
+    async def _until(
+        self, reached: Callable[[LogFold], bool], reader: LogReader | None = None
+    ) -> None:
+        if reader is None:
+            async with LogReader(self._transport, self._store, self.task_id) as opened:
+                await self._until(reached, opened)
+            return
+        self._log = self._found(reader.log)
+        while not reached(reader.log):
+            await self._in_time(reader)
 
     async def _in_time(self, reader: LogReader) -> LogEntry:
         """The next entry, or the end of patience some time after the deadline (DL-1)."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from dragoman_bus.durable.store import LogStore, entry_of
 from dragoman_bus.protocol.errors import DragomanError, ProtocolError
+from dragoman_bus.protocol.messages import TaskSubmit
 from dragoman_bus.protocol.subjects import live_subject
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
 from dragoman_bus.transports.port import Delivery, Subscription, Transport
@@ -57,15 +58,33 @@ class LogReader:
         self._remove_listener: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> LogReader:
-        self._subscription = await self._transport.subscribe(
-            live_subject(self.log.task_id), self._hear
-        )
-        self._remove_listener = self._transport.add_reconnect_listener(self._repair_wanted.set)
-        await self._read()
+        # One connection keeps the order: the server has the subscription before it reads.
+        await asyncio.gather(self._listen(), self._read())
         if self._behind:
             self._repair_wanted.set()
         self._repairing = asyncio.create_task(self._keep_repairing())
         return self
+
+    async def open_before(self, submission: TaskSubmit, accepted: Awaitable[LogFold]) -> None:
+        """Listen first and submit then, for a task whose log begins with this submission.
+
+        Raises:
+            DragomanError: whatever ``accepted`` raises.
+        """
+        self.log.begin(submission)
+        self._behind = False
+        listening = asyncio.ensure_future(self._listen())
+        try:
+            known = await accepted
+            await listening
+        except BaseException:
+            await asyncio.wait([listening])
+            await self.close()
+            raise
+        if known.position > self.log.position:
+            # It was submitted before; what happened since then is in its log.
+            await self._read()
+        self._repairing = asyncio.create_task(self._keep_repairing())
 
     async def __aexit__(
         self,
@@ -73,6 +92,10 @@ class LogReader:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop listening."""
         self._remove_listener()
         if self._repairing is not None:
             self._repairing.cancel()
@@ -87,6 +110,12 @@ class LogReader:
     async def next(self) -> LogEntry:
         """The next entry that changed something; waits for it."""
         return await self._fresh.get()
+
+    async def _listen(self) -> None:
+        self._remove_listener = self._transport.add_reconnect_listener(self._repair_wanted.set)
+        self._subscription = await self._transport.subscribe(
+            live_subject(self.log.task_id), self._hear, confirmed=False
+        )
 
     def _hear(self, delivery: Delivery) -> None:
         headers = delivery.headers or {}

@@ -6,7 +6,10 @@ task, and another one under its id is a conflict.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 from msgspec import UnsetType
 
@@ -104,8 +107,21 @@ async def enqueue(store: LogStore, submission: TaskSubmit, *, run: int = 1) -> N
         ) from error
 
 
-async def submit(store: LogStore, sender: Sender, submission: TaskSubmit) -> LogFold | None:
+async def _all_at_once(*works: Coroutine[Any, Any, Any]) -> None:
+    """Do all in the order of their start; the error of the earliest counts."""
+    results = await asyncio.gather(*works, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def submit(
+    store: LogStore, sender: Sender, submission: TaskSubmit, *, fresh: bool = False
+) -> LogFold | None:
     """Submit a durable task; the log of a task that was there already, else ``None``.
+
+    With ``fresh`` (the id was made for this submission, so the log cannot have it) nothing waits
+    for an answer before the next message is sent; the order is that of one connection (DUR-5).
 
     Raises:
         TaskRejected: ``TASK_CONFLICT``: the id belongs to another task.
@@ -114,6 +130,13 @@ async def submit(store: LogStore, sender: Sender, submission: TaskSubmit) -> Log
     """
     data = submission.data
     timer = timer_record(data.task_id, "deadline", deadline_of(data), sender)
+    if fresh and data.ordered is not True:
+        await _all_at_once(
+            store.streams.append(TIMER_STREAM, timer),
+            store.streams.append(LOG_STREAM, *submission_records(submission, sender)),
+            enqueue(store, submission),
+        )
+        return None
     await store.streams.append(TIMER_STREAM, timer)
     known: LogFold | None = None
     try:

@@ -159,6 +159,7 @@ class LogFold:
 
     def _submitted(self, message: TaskSubmit, position: int) -> None:
         if self.submission is not None:
+            self.submitted_position = self.submitted_position or position
             return
         self.submission, self.submitted_position = message, position
         context = message.data.context_id

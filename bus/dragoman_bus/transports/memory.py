@@ -275,7 +275,9 @@ class MemoryTransport:
     def _buffer_size(self) -> int:
         return self.broker.pending_bytes
 
-    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> Subscription:
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str = "", confirmed: bool = True
+    ) -> Subscription:
         """See ``Transport.subscribe``."""
         check_pattern(subject)
         if queue:

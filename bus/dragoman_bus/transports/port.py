@@ -228,13 +228,17 @@ class Transport(Protocol):
             BusUnavailable: Closed, or disconnected with a full buffer.
         """
 
-    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> Subscription:
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str = "", confirmed: bool = True
+    ) -> Subscription:
         """Receive messages; when this returns, the server has the subscription.
 
         Args:
             subject: A subject; a token may be ``*``, the last one ``>``.
             handler: Called for each message.
             queue: Name of a group: each message reaches one member of the group.
+            confirmed: Whether to wait until the server has it. Otherwise the server has it before
+                whatever this connection sends next, and a refusal shows in the statistics only.
 
         Raises:
             ProtocolError: ``subject`` or ``queue`` is malformed.

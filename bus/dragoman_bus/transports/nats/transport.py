@@ -158,15 +158,18 @@ class NatsTransport:
         except nats.errors.Error as error:
             raise self._unavailable(f"cannot publish to {subject}", error) from error
 
-    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> Subscription:
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str = "", confirmed: bool = True
+    ) -> Subscription:
         """See ``Transport.subscribe``."""
         self._connection.check_open()
         self._connection.refused_subscriptions.discard(subject.lower())
         subscription = _Subscription(self._connection, subject, queue, handler)
         try:
             await self._attach(subscription)
-            await self._connection.flush()
-            self._check_granted(subject)
+            if confirmed:
+                await self._connection.flush()
+                self._check_granted(subject)
         except BaseException:
             await subscription.unsubscribe()
             raise
