@@ -12,10 +12,10 @@ class Proxy:
     """Forwards one port to another, until told otherwise.
 
     Args:
-        target: The port of the server on this machine.
+        target: Host and port of the server.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: tuple[str, int]) -> None:
         self.port = 0
         self._target = target
         self._open = asyncio.Event()
@@ -68,7 +68,7 @@ class Proxy:
         writer.close()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        to_reader, to_writer = await asyncio.open_connection(*self._target)
         ways = [
             asyncio.ensure_future(self._copy(reader, to_writer)),
             asyncio.ensure_future(self._copy(to_reader, writer)),

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
 import signal
 import sys
@@ -27,12 +26,12 @@ from dragoman_bus.client import Bus
 from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.errors import DragomanError
-from dragoman_bus.server import NatsServer
 from dragoman_bus.transports.nats import NatsOptions, NatsTransport
 from dragoman_bus.transports.streams import Stored
 from tests.chaos.actors import ACK_WAIT_SECONDS, Actor, accepted_in
 from tests.chaos.checker import Promise, Report, check
 from tests.chaos.proxy import Proxy
+from tests.chaos.stage import ClusterStage, ServerStage, Stage
 from tests.chaos.workload import Order, make_order
 
 __all__ = ["Outcome", "Settings", "run"]
@@ -47,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     faults: int = 300
     tasks: int = 600
     workers: int = 3
+    nodes: int = 1
     gap: float = 0.25
     settle_seconds: float = 120.0
     history: Path | None = None
@@ -64,9 +64,9 @@ class Outcome(msgspec.Struct, kw_only=True):
 class Run:
     """The processes of a run, and what is done to them."""
 
-    def __init__(self, settings: Settings, server: NatsServer, directory: Path) -> None:
+    def __init__(self, settings: Settings, stage: Stage, directory: Path) -> None:
         self.settings = settings
-        self.server = server
+        self.stage = stage
         self.dice = random.Random(settings.seed)
         self.orders = [make_order(number, settings.seed) for number in range(settings.tasks)]
         self.journal = directory / "accepted"
@@ -75,16 +75,17 @@ class Run:
         self.proxies: list[Proxy] = []
         self.actors: list[Actor] = []
         self._healing: set[asyncio.Task[None]] = set()
-        self._server_lock = asyncio.Lock()
+        self._stage_lock = asyncio.Lock()
 
     async def start(self) -> None:
         """Start everything behind a proxy of its own."""
         pace = self.settings.faults * self.settings.gap / max(1, len(self.orders)) / 2
         roles: list[tuple[object, ...]] = [("worker",)] * self.settings.workers
-        roles += [("supervisor", 1)] * 2
+        roles += [("supervisor", self.stage.replicas)] * 2
         roles += [("caller", self.journal, self.orders, pace)]
-        for role, *arguments in roles:
-            proxy = Proxy(self.server.port)
+        for number, (role, *arguments) in enumerate(roles):
+            addresses = self.stage.addresses
+            proxy = Proxy(addresses[number % len(addresses)])
             await proxy.start()
             self.proxies.append(proxy)
             self.actors.append(Actor(str(role), proxy.url, *arguments))
@@ -102,8 +103,13 @@ class Run:
             "cut supervisor off": (4, lambda: self._cut("supervisor")),
             "kill caller": (8, lambda: self._kill("caller")),
             "cut caller off": (4, lambda: self._cut("caller")),
-            "kill server": (3, self._kill_server),
-            "pause server": (3, self._pause_server),
+            "kill server": (3, lambda: self._alone(self.stage.kill)),
+            "pause server": (3, lambda: self._alone(self.stage.pause)),
+            **(
+                {"cut server off": (3, lambda: self._alone(self.stage.cut))}
+                if self.stage.replicas > 1
+                else {}
+            ),
         }
         names = list(faults)
         weights = [faults[name][0] for name in names]
@@ -157,22 +163,10 @@ class Run:
     async def _hold(self, role: str) -> None:
         await self.proxies[self._one(role)].hold(self.dice.uniform(0.1, 2.0 * ACK_WAIT_SECONDS))
 
-    async def _kill_server(self) -> None:
-        async with self._server_lock:
-            await asyncio.to_thread(self.server.kill)
-            await asyncio.sleep(self.dice.uniform(0.0, 1.0))
-            # In this thread: the kernel ends the server with the thread that started it.
-            self.server.start()
-
-    async def _pause_server(self) -> None:
-        async with self._server_lock:
-            process = self.server.process_id
-            if process is None:
-                return
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGSTOP)
-                await asyncio.sleep(self.dice.uniform(0.1, 2.0))
-                os.kill(process, signal.SIGCONT)
+    async def _alone(self, fault: Callable[[random.Random], Awaitable[None]]) -> None:
+        """One fault of a server at a time: a cluster of three survives one, not two."""
+        async with self._stage_lock:
+            await fault(self.dice)
 
 
 class Customer:
@@ -211,28 +205,18 @@ async def run(settings: Settings) -> Outcome:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dragoman-chaos-") as place:
         directory = Path(place)
-        with NatsServer(directory / "nats") as server:
-            chaos = Run(settings, server, directory)
-            await chaos.start()
-            transport = await NatsTransport.connect(NatsOptions.from_url(server.url))
-            async with Bus(transport) as bus:
-                customer = asyncio.create_task(Customer(chaos, bus).work())
-                try:
-                    await chaos.break_things()
-                    await chaos.heal()
-                    await _until_ended(bus, chaos, settings.settle_seconds)
-                    stored = await _all(bus, "dragoman.v1.evt.>")
-                    letters = await _all(bus, "dragoman.v1.dlq.>")
-                finally:
-                    customer.cancel()
-                    await chaos.stop()
-            await transport.close()
+        stage = (
+            ClusterStage(settings.nodes) if settings.nodes > 1 else ServerStage(directory / "nats")
+        )
+        with stage:
+            chaos = Run(settings, stage, directory)
+            stored, letters = await _perform(chaos)
         accepted = accepted_in(chaos.journal)
-        promises = [
-            Promise(order=order, canceled=order.task_id in chaos.canceled)
-            for order in chaos.orders
-            if order.task_id in accepted
-        ]
+    promises = [
+        Promise(order=order, canceled=order.task_id in chaos.canceled)
+        for order in chaos.orders
+        if order.task_id in accepted
+    ]
     report = check(stored, letters, promises)
     if settings.history is not None:
         settings.history.write_text(_told(stored), encoding="utf-8")
@@ -242,6 +226,34 @@ async def run(settings: Settings) -> Outcome:
         faults=dict(sorted(chaos.done.items())),
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+async def _perform(chaos: Run) -> tuple[list[Stored], list[Stored]]:
+    """The run itself: what the logs and the dead letters hold at its end."""
+    await chaos.start()
+    url = ",".join(f"nats://{host}:{port}" for host, port in chaos.stage.addresses)
+    transport = await _connected(url)
+    try:
+        async with Bus(transport) as bus:
+            customer = asyncio.create_task(Customer(chaos, bus).work())
+            try:
+                await chaos.break_things()
+                await chaos.heal()
+                await _until_ended(bus, chaos, chaos.settings.settle_seconds)
+                return await _all(bus, "dragoman.v1.evt.>"), await _all(bus, "dragoman.v1.dlq.>")
+            finally:
+                customer.cancel()
+                await chaos.stop()
+    finally:
+        await transport.close()
+
+
+async def _connected(url: str) -> NatsTransport:
+    while True:
+        try:
+            return await NatsTransport.connect(NatsOptions.from_url(url))
+        except DragomanError:
+            await asyncio.sleep(0.2)
 
 
 async def _until_ended(bus: Bus, chaos: Run, seconds: float) -> None:
@@ -281,6 +293,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=300)
     parser.add_argument("--tasks", type=int, default=600)
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--nodes", type=int, default=1, choices=(1, 3), help="3: in containers")
     parser.add_argument("--history", type=Path, help="where to write every entry of the logs")
     arguments = parser.parse_args()
     settings = Settings(
@@ -288,6 +301,7 @@ def main() -> int:
         faults=arguments.faults,
         tasks=arguments.tasks,
         workers=arguments.workers,
+        nodes=arguments.nodes,
         history=arguments.history,
     )
     outcome = asyncio.run(run(settings))

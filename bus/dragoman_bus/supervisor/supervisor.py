@@ -24,7 +24,7 @@ from dragoman_bus.durable.store import LogStore
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.envelopes import Sender, client_source
 from dragoman_bus.protocol.errors import DragomanError
-from dragoman_bus.protocol.subjects import PREFIX, due_subject, log_subject
+from dragoman_bus.protocol.subjects import PREFIX, REGISTRY_BUCKET, due_subject, log_subject
 from dragoman_bus.supervisor.advisories import Advisories
 from dragoman_bus.supervisor.controls import CANCEL_GRACE_SECONDS, Controls
 from dragoman_bus.supervisor.intake import Intake
@@ -32,7 +32,7 @@ from dragoman_bus.supervisor.leadership import Leadership
 from dragoman_bus.supervisor.queues import QueueMaker
 from dragoman_bus.supervisor.timers import Timers
 from dragoman_bus.supervisor.turns import Turns
-from dragoman_bus.transports.port import Transport
+from dragoman_bus.transports.port import BucketSettings, Transport
 from dragoman_bus.transports.streams import QueueSettings
 
 __all__ = ["Supervisor", "supervising"]
@@ -90,6 +90,9 @@ class Supervisor:
             BusUnavailable: the server has no JetStream, or is too old.
         """
         await make_streams(self._transport.streams(), self.settings)
+        # Agents make the registry as well, but do not know of the cluster.
+        copies = BucketSettings(replicas=self.settings.replicas)
+        await self._transport.key_value(REGISTRY_BUCKET, settings=copies)
         self._running = asyncio.create_task(self._leadership.run())
 
     async def stop(self) -> None:

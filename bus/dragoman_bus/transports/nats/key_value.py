@@ -105,11 +105,25 @@ async def _ensure(connection: _Connection, bucket: str, settings: BucketSettings
     ):
         answer = await _call_api(connection, f"STREAM.{action}.KV_{bucket}", body)
         if answer.error is None:
-            _check_features(bucket, answer.config or {})
+            config = answer.config or {}
+            _check_features(bucket, config)
+            await _replicate(connection, bucket, config, settings)
             return
         if answer.error.err_code not in (_STREAM_NOT_FOUND, _NAME_IN_USE):
             raise _failed(f"cannot open the bucket {bucket}", answer.error)
     raise BusUnavailable(f"the bucket {bucket} can neither be opened nor created")
+
+
+async def _replicate(
+    connection: _Connection, bucket: str, config: Mapping[str, Any], settings: BucketSettings
+) -> None:
+    """Give a bucket that somebody made with fewer copies as many as are wanted here."""
+    if config.get("num_replicas", 1) >= settings.replicas:
+        return
+    body = msgspec.json.encode({**config, "num_replicas": settings.replicas})
+    answer = await _call_api(connection, f"STREAM.UPDATE.KV_{bucket}", body)
+    if answer.error is not None:
+        raise _failed(f"cannot replicate the bucket {bucket}", answer.error)
 
 
 async def _call_api(connection: _Connection, name: str, body: bytes) -> _Answer:
