@@ -35,6 +35,7 @@ logger = logging.getLogger("dragoman.service")
 
 CLAIM_AFTER_SECONDS = 0.05
 PROGRESS_PER_ACK_WAIT = 4
+LONGEST_INTERVAL_SECONDS = 1.0
 REFUSED_ELSEWHERE = ("UNKNOWN_SKILL", "EXTENSION_REQUIRED", "CONTRACT_MISMATCH")
 
 
@@ -52,7 +53,8 @@ class Worker:
         self._streams = transport.streams()
         self._store = LogStore(self._streams)
         self._pullers: list[Puller] = []
-        self._interval = ack_wait / PROGRESS_PER_ACK_WAIT
+        # Whoever made the queues decided on the wait; once a second is enough for any of them.
+        self._interval = min(LONGEST_INTERVAL_SECONDS, ack_wait / PROGRESS_PER_ACK_WAIT)
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting = 0
         self._changed = asyncio.Event()

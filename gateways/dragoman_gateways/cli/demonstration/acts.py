@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from typing import Any
 
 from dragoman_bus.client import Bus, Result
 from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent
+from dragoman_bus.protocol.errors import LocalError
 from dragoman_gateways.cli.demonstration.show import Passage, Show
+from dragoman_gateways.cli.demonstration.stage import Stage
 from dragoman_gateways.cli.demonstration.texts import example_text
 from dragoman_gateways.cli.presenting import artifact_text, status_text
-from dragoman_gateways.cli.words import duration, plural
+from dragoman_gateways.cli.words import duration, plural, short_instance
 
-__all__ = ["classify", "count", "extract", "many_at_once", "report", "translate"]
+__all__ = ["classify", "count", "extract", "many_at_once", "report", "survive", "translate"]
 
 LETTER, BREAD, COMET, MARKET = (
     "harbor-letter.txt",
@@ -22,6 +26,7 @@ LETTER, BREAD, COMET, MARKET = (
     "market-morning.txt",
 )
 DEADLINE_SECONDS = 30.0
+KILL_AFTER_LINES = 4
 MODEL_DEADLINE_SECONDS = 60.0
 
 
@@ -81,6 +86,36 @@ async def report(bus: Bus, show: Show) -> None:
     _tell_findings(show, result.value["findings"])
     _tell_verdict(show, result.value["verdict"])
     show.answered(result, time.monotonic() - started)
+
+
+async def survive(stage: Stage, show: Show) -> None:
+    """A worker is killed in the middle of a durable task; another one goes on where it stopped."""
+    text = example_text(LETTER)
+    show.act("recite", f"{LETTER} (durable: it survives the death of its worker)")
+    started = time.monotonic()
+    task = await stage.bus.submit("recite", text, delivery="durable", deadline=DEADLINE_SECONDS)
+    heard, killed = "", ""
+    async for update in task:
+        if not isinstance(update, TaskArtifactUpdateEvent) or update.last_chunk is True:
+            continue
+        heard += artifact_text(update)
+        if not killed and heard.count("\n") >= KILL_AFTER_LINES and task.instance:
+            killed = task.instance
+            os.kill(stage.pids[killed], signal.SIGKILL)
+            words = (
+                f"kill -9 {stage.pids[killed]}: {short_instance(killed)} read {KILL_AFTER_LINES}"
+            )
+            show.fact("killed", f"{words} of {text.count(chr(10))} lines")
+    result = await task.result()
+    if heard != text or result.text != text:
+        raise LocalError("the stream of the durable task is not the text", code="INTERNAL")
+    show.fact(
+        "stream",
+        f"{short_instance(task.instance or '')} went on in the next line: all "
+        f"{text.count(chr(10))} lines came once, in order",
+    )
+    attempts = plural(len(task.log.attempts), "attempt")
+    show.answered(result, time.monotonic() - started, attempts)
 
 
 async def many_at_once(bus: Bus, show: Show) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def programs(url: str, model: ModelSettings | None, directory: Path) -> list[Pro
         glossary_translator(url) if model is None else _translator_with(model, url, directory)
     )
     return cast
+
+
+def readers(url: str) -> list[Program]:
+    """Two replicas of an agent that takes its time: one of them will be killed."""
+    return [dataclasses.replace(_example("recite", url), label=f"recite-{n}") for n in (1, 2)]
 
 
 def glossary_translator(url: str) -> Program:

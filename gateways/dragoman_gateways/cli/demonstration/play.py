@@ -97,6 +97,10 @@ async def _perform(stage: Stage, show: Show) -> str:
         closing = await _translate(stage, show, model)
         await acts.report(bus, show)
         await acts.many_at_once(bus, show)
+        show.heading("A worker dies, and its task does not")
+        stage.start(cast.readers(server.url))
+        await stage.wait_for_replicas("reader", 2)
+        await acts.survive(stage, show)
     return closing
 
 

@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from dragoman_bus.client import Bus, connect
+from dragoman_bus.durable import DurableSettings
 from dragoman_bus.protocol.errors import LocalError
 from dragoman_bus.registry.view import AgentView
 from dragoman_bus.server import NatsServer
+from dragoman_bus.supervisor import supervising
 from dragoman_bus.transports.port import Delivery
 from dragoman_gateways.cli.processes import ProcessEvent
 from dragoman_gateways.cli.supervising import Program, RestartPolicy, Supervisor
@@ -24,6 +26,8 @@ READY_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
 SETTLE_SECONDS = 0.2
 POLL_SECONDS = 0.02
+# So that nobody waits half a minute for a worker that was killed before their eyes.
+DURABLE = DurableSettings(ack_wait=3.0, log_bytes=2**26, queue_bytes=2**24, artifact_bytes=2**24)
 
 
 @dataclass
@@ -75,6 +79,16 @@ class Stage:
         """
         return await self._wait(lambda views: any(view.name == name for view in views))
 
+    async def wait_for_replicas(self, name: str, number: int) -> list[AgentView]:
+        """The agents, once this one has as many instances.
+
+        Raises:
+            LocalError: they did not come in time.
+        """
+        return await self._wait(
+            lambda views: any(view.name == name and len(view.instances) >= number for view in views)
+        )
+
     async def _wait(self, condition: Callable[[list[AgentView]], bool]) -> list[AgentView]:
         """Wait until the condition holds and every instance's process has reported its pid."""
         directory = await self.bus.directory()
@@ -114,7 +128,11 @@ class Stage:
 @contextlib.asynccontextmanager
 async def open_stage() -> AsyncIterator[Stage]:
     """A server on a free port, with a tap from the first message on; leaves nothing behind."""
-    async with NatsServer() as server, connect(server.url, name="demo") as bus:
+    async with (
+        NatsServer() as server,
+        connect(server.url, name="demo") as bus,
+        supervising(bus.transport, DURABLE),
+    ):
         stage = Stage(server=server, bus=bus)
         await bus.directory()
         async with tap(bus.transport) as deliveries:
