@@ -6,14 +6,13 @@ agent that breaks its own contract is found out.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import msgspec
 
 from dragoman_bus.client.result import Result
 from dragoman_bus.protocol.a2a import Message
-from dragoman_bus.protocol.contracts import input_from_message
+from dragoman_bus.protocol.contracts import input_from_message, is_plain_text
 from dragoman_bus.protocol.errors import InvalidInput, TaskFailed
 from dragoman_bus.protocol.payloads import Contract
 from dragoman_bus.validation import Violation, validate_value
@@ -26,8 +25,9 @@ class _Checker:
     """Judges documents by one schema: quickly when they are valid, exactly when not."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        self._schema = schema
-        self._takes_any_text = schema == {"type": "string"}
+        self.schema = schema
+        self._takes_any_text = _is_any_text(schema)
+        self._free_member = _only_free_text(schema)
         compiled = compile_schema(schema)
         self._decoder = None if compiled is None else msgspec.json.Decoder(compiled)
 
@@ -40,7 +40,11 @@ class _Checker:
                 pass  # the reference validator decides, and says why
             else:
                 return []
-        return validate_value(self._schema, msgspec.json.decode(document))
+        return validate_value(self.schema, msgspec.json.decode(document))
+
+    def takes_text(self, member: str | None) -> bool:
+        """Whether any text is a valid input as that one member: nothing is left to judge."""
+        return member is not None and member == self._free_member
 
     def violations_of_value(self, value: Any) -> list[Violation]:
         """The same for a decoded value."""
@@ -58,8 +62,10 @@ def check_input(contract: Contract | None, message: Message) -> None:
     if contract is None:
         return
     text_input = None if isinstance(contract.text_input, msgspec.UnsetType) else contract.text_input
-    document = input_from_message(message, text_input)
-    violations = _checker(_Key(contract.input_schema)).violations(document)
+    checker = _checker(contract.input_schema)
+    if checker.takes_text(text_input) and is_plain_text(message.parts):
+        return
+    violations = checker.violations(input_from_message(message, text_input))
     if violations:
         raise InvalidInput(
             f"the input does not fit skill {contract.skill!r}: {_sentence(violations)}",
@@ -75,7 +81,7 @@ def check_output(contract: Contract | None, result: Result) -> None:
     """
     if contract is None:
         return
-    violations = _checker(_Key(contract.output_schema)).violations_of_value(result.value)
+    violations = _checker(contract.output_schema).violations_of_value(result.value)
     if violations:
         raise TaskFailed(
             f"the output of skill {contract.skill!r} breaks its contract: {_sentence(violations)}",
@@ -86,23 +92,36 @@ def check_output(contract: Contract | None, result: Result) -> None:
         )
 
 
-class _Key:
-    """A schema as a key of a cache, equal by identity: to hash its content would cost too much."""
-
-    def __init__(self, schema: dict[str, Any]) -> None:
-        self.schema = schema
-
-    def __hash__(self) -> int:
-        return id(self.schema)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.schema is other.schema
+_checkers: dict[int, _Checker] = {}
+_MAXIMUM_CHECKERS = 1024
 
 
-@functools.lru_cache(maxsize=1024)
-def _checker(key: _Key) -> _Checker:
-    # The cache holds the key, hence the schema: its id cannot be given to another object.
-    return _Checker(key.schema)
+def _checker(schema: dict[str, Any]) -> _Checker:
+    """The checker of a schema, found by identity: to hash its content would cost too much.
+
+    A checker holds its schema, so that its id is not given to another object.
+    """
+    checker = _checkers.get(id(schema))
+    if checker is None:
+        if len(_checkers) >= _MAXIMUM_CHECKERS:
+            _checkers.clear()
+        checker = _checkers[id(schema)] = _Checker(schema)
+    return checker
+
+
+def _is_any_text(schema: Any) -> bool:
+    return bool(schema == {"type": "string"})
+
+
+def _only_free_text(schema: dict[str, Any]) -> str | None:
+    """The member that may be any text, of a schema that says nothing else about its object."""
+    properties = schema.get("properties")
+    told = {"type", "properties", "required", "additionalProperties", "title"}
+    if schema.get("type") != "object" or not schema.keys() <= told or len(properties or ()) != 1:
+        return None
+    [(member, described)] = schema["properties"].items()
+    free = _is_any_text(described) and schema.get("required", []) in ([], [member])
+    return member if free else None
 
 
 def _sentence(violations: list[Violation]) -> str:

@@ -92,12 +92,12 @@ class Submission(msgspec.Struct, kw_only=True):
             ProtocolError: for names that are not tokens.
             InvalidInput: for a message of another task, context or role.
         """
-        task_id = self.task_id or new_identifier()
+        task_id = check_token(self.task_id, "task id") if self.task_id else new_identifier()
         message, context_id = self._message(task_id), self._context()
         check_belongs(message, task_id, context_id)
         contract = self.contract.digest if isinstance(self.contract, Contract) else self.contract
         return SubmitData(
-            task_id=check_token(task_id, "task id"),
+            task_id=task_id,
             skill=check_token(self.skill, "skill name"),
             message=message,
             context_id=check_token(context_id, "context id") if context_id else UNSET,

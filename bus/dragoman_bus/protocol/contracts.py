@@ -19,6 +19,7 @@ __all__ = [
     "OUTPUT_ARTIFACT",
     "artifact_for_output",
     "input_from_message",
+    "is_plain_text",
     "make_contract",
     "message_for_input",
     "output_from_artifact",
@@ -89,6 +90,8 @@ def input_from_message(message: Message, text_input: str | None) -> Raw:
 
 def output_from_artifact(artifact: Artifact) -> Any:
     """The value of an output artifact: its text, or its data (a list when there are several)."""
+    if is_plain_text(artifact.parts):
+        return artifact.parts[0].text
     values = [
         msgspec.json.decode(part.data)
         for part in artifact.parts
@@ -97,6 +100,11 @@ def output_from_artifact(artifact: Artifact) -> Any:
     if not values:
         return text_of(artifact.parts, separator="") or ""
     return values[0] if len(values) == 1 else values
+
+
+def is_plain_text(parts: list[Part]) -> bool:
+    """Whether there is one part, and it is text."""
+    return len(parts) == 1 and parts[0].text is not UNSET
 
 
 def text_of(parts: list[Part], *, separator: str = "\n") -> str | None:

@@ -57,7 +57,6 @@ class Worker:
         self._interval = min(LONGEST_INTERVAL_SECONDS, ack_wait / PROGRESS_PER_ACK_WAIT)
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting = 0
-        self._changed = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to pull the queues of the agent's skills, and the agent's own."""
@@ -72,8 +71,8 @@ class Worker:
         ]
         for name in names:
             self._pullers.append(await self._streams.puller(QUEUE_STREAM, name, self._receive))
-        self.instance.on_slots = self._changed.set
-        self._spawn(self._keep_pulling())
+        self.instance.on_slots = self._pull
+        self._pull()
         self._spawn(self._keep_alive())
 
     async def pause(self) -> None:
@@ -90,30 +89,19 @@ class Worker:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
 
-    async def _keep_pulling(self) -> None:
-        """Ask the queues for what fits into the free slots whenever these change."""
-        wanted = -1
-        while True:
-            self._changed.clear()
-            free = max(0, self.instance.free_slots - self._starting)
-            if free != wanted:
-                wanted = free
-                for puller, number in zip(self._pullers, self._shares(free), strict=True):
-                    await self._quietly(puller.want(number))
-            await self._changed.wait()
-
-    def _shares(self, free: int) -> list[int]:
-        """How much of ``free`` each queue may fill; interactive queues come first (DUR-10)."""
-        if free == 0:
-            return [0] * len(self._pullers)
-        return [max(1, free // len(self._pullers))] * len(self._pullers)
+    def _pull(self) -> None:
+        """Ask each queue for its share of the free slots, and for one at least (DUR-10)."""
+        free = max(0, self.instance.free_slots - self._starting)
+        share = min(free, max(1, free // max(1, len(self._pullers))))
+        for puller in self._pullers:
+            puller.want(share)
 
     def _receive(self, pulled: Pulled) -> None:
         if self.instance.free_slots - self._starting <= 0:
             self._spawn(self._quietly(pulled.reject(delay=0.1)))
             return
         self._starting += 1
-        self._changed.set()
+        self._pull()
         self._spawn(self._begin(pulled))
 
     async def _begin(self, pulled: Pulled) -> None:
@@ -125,7 +113,7 @@ class Worker:
             return
         finally:
             self._starting -= 1
-            self._changed.set()
+            self._pull()
         if job is None:
             return
         if self.instance.shelf.find(job.task_id) is not None:

@@ -57,7 +57,7 @@ class Intake:
         """Begin to pull."""
         await self._streams.ensure_queue(self._stream, self._queue)
         self._puller = await self._streams.puller(self._stream, self._queue.name, self._receive)
-        await self._puller.want(CONCURRENCY)
+        self._puller.want(CONCURRENCY)
 
     async def stop(self) -> None:
         """Pull nothing more, and let what is being dealt with end."""
@@ -75,8 +75,7 @@ class Intake:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if self._puller is not None:
-            again = asyncio.ensure_future(self._puller.want(CONCURRENCY - len(self._tasks)))
-            again.add_done_callback(_noted)
+            self._puller.want(CONCURRENCY - len(self._tasks))
 
     async def _deal(self, pulled: Pulled) -> None:
         try:
@@ -91,9 +90,3 @@ class Intake:
                 await pulled.acknowledge()
         except DragomanError as error:
             logger.info("%s: not settled, it comes again: %s", pulled.subject, error)
-
-
-def _noted(task: asyncio.Future[None]) -> None:
-    error = None if task.cancelled() else task.exception()
-    if error is not None:
-        logger.warning("the supervisor does not pull: %s", error)

@@ -195,8 +195,10 @@ PulledHandler = Callable[[Pulled], None]
 class Puller(Protocol):
     """Pulls one queue into a handler."""
 
-    async def want(self, number: int) -> None:
+    def want(self, number: int) -> None:
         """Be ready for ``number`` more messages in all, until it is called again.
+
+        Cheap where it changes nothing, since it is called whenever a slot is taken or freed.
 
         Less than before asks for nothing more; what was asked for may still come until the open
         requests expire, and the handler rejects what it cannot use. Requests survive reconnections

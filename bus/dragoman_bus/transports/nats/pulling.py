@@ -101,6 +101,8 @@ class JetStreamPuller:
         self._handler = handler
         self._expires = expires
         self._wanted = 0
+        self._asked = 0
+        self._asking = False
         self._inbox = ""
         self._counter = 0
         self._open: dict[str, int] = {}
@@ -117,10 +119,12 @@ class JetStreamPuller:
         self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._receive)
         self._remove_listener = self._connection.add_reconnect_listener(self._on_reconnect)
 
-    async def want(self, number: int) -> None:
+    def want(self, number: int) -> None:
         """See ``Puller.want``."""
         self._wanted = number
-        await self._ask()
+        if number > self._asked and not self._asking:
+            self._asking = True
+            self._spawn(self._ask())
 
     async def close(self) -> None:
         """See ``Puller.close``."""
@@ -135,12 +139,14 @@ class JetStreamPuller:
             task.cancel()
 
     async def _ask(self) -> None:
-        number = self._wanted - sum(self._open.values())
+        self._asking = False
+        number = self._wanted - self._asked
         if number <= 0 or self._closed:
             return
         self._counter += 1
         token = str(self._counter)
         self._open[token] = number
+        self._asked += number
         loop = asyncio.get_running_loop()
         self._timers[token] = loop.call_later(self._expires + _GRACE_SECONDS, self._lost, token)
         query = {"batch": number, "expires": int(self._expires * NANOSECONDS)}
@@ -174,6 +180,7 @@ class JetStreamPuller:
                 self._forget(token)
             else:
                 self._open[token] = left - 1
+                self._asked -= 1
             return
 
     def _end(self, delivery: Delivery) -> None:
@@ -205,7 +212,7 @@ class JetStreamPuller:
         self._spawn(self._ask())
 
     def _forget(self, token: str) -> None:
-        self._open.pop(token, None)
+        self._asked -= self._open.pop(token, 0)
         timer = self._timers.pop(token, None)
         if timer is not None:
             timer.cancel()
