@@ -39,7 +39,6 @@ class Context:
         self._job = job
         self._agent = agent
         self._bus = bus
-        self.usage: Usage | None = None
         self.model: ModelIdentity | None = None
         self.emitted: list[str] = []
         self.has_emitted = False
@@ -68,6 +67,11 @@ class Context:
     def deadline(self) -> float | None:
         """Seconds that remain; ``None`` without a deadline."""
         return self._job.remaining()
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the task has used, as far as it was reported."""
+        return self._job.usage
 
     @property
     def remaining_tokens(self) -> int | None:
@@ -195,8 +199,8 @@ class Context:
         Raises:
             LocalError: ``LIMIT_EXCEEDED`` when that is more than the task may use.
         """
-        self.usage = add_usage(self.usage, usage)
-        check_limits(self._job.data.limits, self.usage)
+        self._job.usage = total = add_usage(self.usage, usage)
+        check_limits(self._job.data.limits, total)
 
     def served_by(self, *, provider: str, family: str, model: str | None = None) -> None:
         """Say which model produced the output."""

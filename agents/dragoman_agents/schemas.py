@@ -15,9 +15,9 @@ from msgspec import Raw
 from dragoman_bus.protocol.a2a import Message
 from dragoman_bus.protocol.contracts import input_from_message
 from dragoman_bus.protocol.errors import InvalidInput, RemoteError
-from dragoman_bus.validation import validate_value
+from dragoman_bus.validation import validate_value, violations_as_details
 
-__all__ = ["SchemaSignature", "refusal_of_input"]
+__all__ = ["SchemaSignature", "refusal_of_input", "refusal_of_output"]
 
 
 class SchemaSignature:
@@ -63,13 +63,8 @@ class SchemaSignature:
         Raises:
             RemoteError: ``INVALID_OUTPUT``.
         """
-        violations = validate_value(self.output_schema, value)
-        if violations:
-            raise RemoteError(
-                f"the skill's output breaks its contract: {_sentence(violations)}",
-                code="INVALID_OUTPUT",
-                side_effects="possible",
-            )
+        if validate_value(self.output_schema, value):
+            raise refusal_of_output(self.output_schema, value, "")
         return value
 
 
@@ -84,11 +79,18 @@ def refusal_of_input(schema: dict[str, Any], document: Raw, otherwise: str) -> I
         violations = []
     return InvalidInput(
         f"the input does not fit: {_sentence(violations) or otherwise}",
-        details={
-            "violations": [
-                {"path": one.path, "rule": one.rule, "message": one.message} for one in violations
-            ]
-        },
+        details=violations_as_details(violations),
+    )
+
+
+def refusal_of_output(schema: dict[str, Any], value: Any, otherwise: str) -> RemoteError:
+    """The error that tells how an output breaks the skill's contract, as ``refusal_of_input``."""
+    violations = validate_value(schema, value)
+    return RemoteError(
+        f"the skill's output breaks its contract: {_sentence(violations) or otherwise}",
+        code="INVALID_OUTPUT",
+        side_effects="possible",
+        details=violations_as_details(violations),
     )
 
 

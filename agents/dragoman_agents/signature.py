@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw
 
-from dragoman_agents.schemas import refusal_of_input
+from dragoman_agents.schemas import refusal_of_input, refusal_of_output
 from dragoman_bus.protocol.a2a import Message
 from dragoman_bus.protocol.contracts import input_from_message
 from dragoman_bus.protocol.errors import NotConfigured, RemoteError
@@ -84,16 +84,24 @@ class Signature:
         """
         if self._output_is_text and type(value) is str:
             return value
+        document: bytes | None = None
         try:
             document = msgspec.json.encode(value)
             self._output.decode(document)
         except (msgspec.MsgspecError, TypeError, RecursionError) as error:
-            raise RemoteError(
-                f"the skill's output breaks its contract: {error}",
+            raise self._refusal_of_output(document, str(error)) from None
+        return value if isinstance(value, str) else msgspec.to_builtins(value)
+
+    def _refusal_of_output(self, document: bytes | None, words: str) -> RemoteError:
+        if document is None:
+            # It is no JSON value at all, so no schema can say what is wrong with it.
+            return RemoteError(
+                f"the skill's output breaks its contract: {words}",
                 code="INVALID_OUTPUT",
                 side_effects="possible",
-            ) from None
-        return value if isinstance(value, str) else msgspec.to_builtins(value)
+                details={"violations": [{"path": "", "message": words}]},
+            )
+        return refusal_of_output(self.output_schema, msgspec.json.decode(document), words)
 
 
 def read_signature(function: Callable[..., Any]) -> Signature:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from dragoman_bus.protocol.errors import ProtocolError
-from dragoman_bus.protocol.messages import MESSAGE_TYPES, AnyMessage, Envelope
+from dragoman_bus.protocol.messages import MESSAGE_TYPES, AnyMessage, Envelope, is_flat
+from dragoman_bus.protocol.nesting import MAXIMUM_DEPTH, is_too_deep
 from dragoman_bus.protocol.versions import SUPPORTED_VERSIONS, is_supported, is_version
 
 __all__ = ["MAXIMUM_MESSAGE_BYTES", "Outline", "decode", "encode", "outline"]
@@ -56,9 +57,16 @@ def decode(data: bytes, *, maximum_bytes: int = MAXIMUM_MESSAGE_BYTES) -> AnyMes
             code="PAYLOAD_TOO_LARGE",
         )
     try:
-        return _decoder.decode(data)
+        message = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _refusal(data, error) from None
+    # To count the levels of every short text would cost a tenth of its decoding.
+    if not is_flat(message) and is_too_deep(data):
+        raise ProtocolError(
+            f"the document is nested more than {MAXIMUM_DEPTH} levels deep",
+            task_id=outline(data).task_id,
+        )
+    return message
 
 
 def outline(data: bytes) -> Outline:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from dragoman_bus.protocol.a2a import Label, Timestamp, Uri
+from dragoman_bus.protocol.a2a import Artifact, Label, Message, Timestamp, Uri
 from dragoman_bus.protocol.durable import (
     ChildData,
     DeadLetterData,
@@ -64,6 +64,7 @@ __all__ = [
     "TaskSubmit",
     "TaskSubscribe",
     "TaskUpdate",
+    "is_flat",
     "task_of",
     "trace_headers",
     "type_of",
@@ -89,6 +90,26 @@ class Envelope(Struct, kw_only=True, omit_defaults=True, tag_field="type", gc=Fa
     subject: Label | UnsetType = UNSET
     traceparent: Label | UnsetType = UNSET
     tracestate: Annotated[str, Meta(max_length=1024)] | UnsetType = UNSET
+
+
+def is_flat(message: Envelope) -> bool:
+    """Whether a message surely has no value of any depth in it: an input or output of texts."""
+    contents: tuple[Message | Artifact, ...] | list[Artifact]
+    if isinstance(message, TaskSubmit):
+        contents = (message.data.message,)
+    elif isinstance(message, TaskArtifact):
+        contents = (message.data.artifact_update.artifact,)
+    elif isinstance(message, TaskFinal) and message.data.error is UNSET:
+        contents = message.data.artifacts or ()
+    else:
+        return False
+    for content in contents:
+        if content.metadata is not UNSET:
+            return False
+        for part in content.parts:
+            if part.text is UNSET or part.metadata is not UNSET:
+                return False
+    return True
 
 
 def trace_headers(message: Envelope) -> dict[str, str]:

@@ -187,7 +187,10 @@ class Instance:
         if wanted is None:
             raise ProtocolError("an agent does not take messages of this type", code="UNKNOWN_TYPE")
         if wanted != operation:
-            raise ProtocolError(f"{type_of(message)} is sent to {wanted!r}, not to {operation!r}")
+            words = f"{type_of(message)} is sent to {wanted!r}, not to {operation!r}"
+            raise ProtocolError(
+                words, details={"violations": [{"path": "/type", "message": words}]}
+            )
 
     def _dispatch(self, message: Envelope, reply: str) -> None:
         if isinstance(message, TaskFlow):
@@ -357,7 +360,8 @@ class Instance:
         """Stop a task, running or waiting; an ended one stays as it is."""
         if job.stream.fold.is_terminal:
             return
-        job.cancel(reason)
+        begun = "none" if job.work is None else "possible"
+        job.cancel(msgspec.structs.replace(reason, side_effects=begun))
         if job.work is None:
             self._queue.remove(job)
             self._replier.run_soon(self._finish(job, _canceled(job)))
@@ -384,4 +388,4 @@ class Instance:
 def _canceled(job: Job) -> Outcome:
     reason = job.cancel_reason or error_object("CANCELED", "the agent stopped")
     ended = TaskState.CANCELED if reason.code == "CANCELED" else TaskState.FAILED
-    return Outcome(state=ended, error=reason)
+    return Outcome(state=ended, error=reason, usage=job.usage)

@@ -6,6 +6,7 @@ Spec: spec/operations.md, submit. A refusal here means that the task never exist
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from msgspec import UNSET, UnsetType
 
@@ -16,10 +17,13 @@ from dragoman_bus.protocol.messages import Envelope, TaskSubmit
 from dragoman_bus.protocol.payloads import AnnounceData, ErrorData, Limits, SubmitData
 from dragoman_bus.protocol.subjects import ask_subject, is_token
 from dragoman_bus.protocol.timestamps import parse_timestamp
+from dragoman_bus.validation import validate_document, violations_as_details
 
 __all__ = ["check_submission", "is_meant_for", "refusal"]
 
 ERROR_TYPE = "dev.dragoman.error"
+MAXIMUM_EXPLAINED_BYTES = 64 * 1024
+"""Larger documents are refused without a list of what is wrong: to find it all takes time."""
 
 
 def is_meant_for(message: Envelope, agent: str, subject: str) -> bool:
@@ -80,7 +84,16 @@ def refusal(document: bytes, error: DragomanError) -> ErrorData | None:
     if seen.type == ERROR_TYPE:
         return None
     task_id = error.task_id or seen.task_id or ""
+    if error.code == "INVALID_MESSAGE" and not error.details:
+        error.details = _explained(document)
     return ErrorData(error=error_of(error), task_id=task_id if is_token(task_id) else UNSET)
+
+
+def _explained(document: bytes) -> dict[str, Any]:
+    """What the reference judge finds wrong (ERR-12), where that does not take long."""
+    if len(document) > MAXIMUM_EXPLAINED_BYTES:
+        return {}
+    return violations_as_details(validate_document(document))
 
 
 def _check_deadline(limits: Limits | UnsetType, now: float) -> None:

@@ -35,7 +35,10 @@ __all__ = ["Serving"]
 logger = logging.getLogger("dragoman.service")
 
 TICK_SECONDS = 0.5
-CANCEL_GRACE_SECONDS = 5.0
+FIRST_WORD_SECONDS = 0.25
+"""With a tick added, a task that has said nothing speaks well within its second (SUB-2)."""
+CANCEL_GRACE_SECONDS = 4.0
+"""With a tick added, a canceled task ends within its five seconds (CAN-6)."""
 CALLER_GONE_SECONDS = 30.0
 
 
@@ -122,7 +125,7 @@ class Serving:
             self.instance.cancel(job, error_object("CANCELED", "the caller reads no more"))
         if job.canceled_at is not None and now - job.canceled_at > CANCEL_GRACE_SECONDS:
             await self.instance.finalize(job)
-        elif now - job.stream.sent_at > KEEP_ALIVE_SECONDS / 2 - TICK_SECONDS:
+        elif now - job.stream.sent_at > _patience(job):
             await self._speak(job)
 
     async def _speak(self, job: Job) -> None:
@@ -176,3 +179,10 @@ class Serving:
                 "queued": instance.queued,
             }
         )
+
+
+def _patience(job: Job) -> float:
+    """Seconds of silence after which a task speaks at the next tick."""
+    if job.stream.fold.sequence == 0:
+        return FIRST_WORD_SECONDS
+    return KEEP_ALIVE_SECONDS / 2 - TICK_SECONDS

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from referencing import Registry, Resource
 
+from dragoman_bus.protocol.nesting import MAXIMUM_DEPTH, is_too_deep
 from dragoman_bus.protocol.versions import is_supported, is_version
 from dragoman_bus.schema_files import schema_directory
 from dragoman_bus.validation.values import ContractValidator, Violation, judge
@@ -104,6 +105,8 @@ def _whole(rule: str, message: str) -> Violation:
 def _parse(document: bytes | str) -> Any:
     # json.loads would guess UTF-16 and UTF-32 from bytes.
     text = document.decode("utf-8") if isinstance(document, bytes) else document
+    if is_too_deep(text.encode("utf-8", "surrogatepass")):
+        raise ValueError(f"nested more than {MAXIMUM_DEPTH} levels deep")
     value = json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_float)
     if "\\u" in text and _LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise ValueError("a lone surrogate is not a character")

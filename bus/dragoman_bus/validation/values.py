@@ -17,9 +17,18 @@ from jsonschema.validators import extend
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-__all__ = ["ContractValidator", "Violation", "judge", "pointer", "validate_value"]
+__all__ = [
+    "ContractValidator",
+    "Violation",
+    "judge",
+    "pointer",
+    "validate_value",
+    "violations_as_details",
+]
 
 MAXIMUM_VIOLATIONS = 100
+MAXIMUM_TOLD = 20
+"""An error message tells no more: whoever has twenty things to mend asks again."""
 
 # spec/model.md: integers are written without fraction or exponent, so 1.0 is none here.
 ContractValidator: Any = extend(  # type: ignore[no-untyped-call]
@@ -51,6 +60,15 @@ class Violation(msgspec.Struct, frozen=True):
 def pointer(path: Iterable[str | int]) -> str:
     """The JSON pointer (RFC 6901) of a path."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def violations_as_details(violations: list[Violation]) -> dict[str, Any]:
+    """``details`` of an error object that tell what is wrong (spec/errors.md, ERR-12)."""
+    listed = [
+        {"path": one.path, "rule": one.rule, "message": one.message}
+        for one in violations[:MAXIMUM_TOLD]
+    ]
+    return {"violations": listed} if listed else {}
 
 
 def validate_value(schema: Any, value: Any) -> list[Violation]:

@@ -9,8 +9,10 @@ import pytest
 
 from dragoman_agents import Agent, serving
 from dragoman_bus.protocol.codec import MAXIMUM_MESSAGE_BYTES, decode
+from dragoman_bus.protocol.errors import ProtocolError
 from dragoman_bus.protocol.messages import BusEvent, TaskFinal
 from dragoman_bus.transports.port import Delivery
+from dragoman_bus.validation import validate_document
 from tests.conformance.caller_rules.documents import Documents
 from tests.conftest import MakeTransport
 from tests.support.waiting import eventually
@@ -65,3 +67,18 @@ def test_a_message_of_one_mebibyte_is_accepted() -> None:
 
     assert len(document) == MEBIBYTE
     assert isinstance(decode(document), BusEvent)
+
+
+def test_a_document_nested_more_than_128_levels_deep_is_refused() -> None:
+    # The envelope and its data are two of the levels.
+    for levels, fits in ((126, True), (127, False)):
+        payload: Any = 1
+        for _ in range(levels):
+            payload = [payload]
+        document = event(payload)
+        assert (validate_document(document) == []) is fits
+        if fits:
+            assert isinstance(decode(document), BusEvent)
+        else:
+            with pytest.raises(ProtocolError, match="128 levels"):
+                decode(document)

@@ -1,0 +1,1 @@
+"""Rules on agents, proven with a caller that is nothing but raw JSON documents."""
