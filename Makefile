@@ -6,6 +6,8 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	done)
 BIN := .venv/bin
 READY := .venv/ready
+DEVELOPED := .venv/developed
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ENGINE := $(shell docker info >/dev/null 2>&1 && echo yes)
 
 .PHONY: help demo test lint check generate chaos bench clean
@@ -18,14 +20,19 @@ $(READY): pyproject.toml
 		echo "Dragoman needs Python 3.11 or newer; install it or say PYTHON=/path/to/python3.11"; exit 1; fi
 	@echo "making the environment in .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@$(PIP) --upgrade "pip>=25.1"
+	@$(PIP) --editable ".[openai]"
 	@touch $(READY)
+
+$(DEVELOPED): $(READY)
+	@echo "adding the tools of developers to .venv"
+	@$(PIP) --editable . --group dev
+	@touch $(DEVELOPED)
 
 demo: $(READY) ## start a bus and four agents, run real tasks, check every message
 	@$(BIN)/dragoman demo
 
-test: $(READY) ## run the tests
+test: $(DEVELOPED) ## run the tests
 ifeq ($(ENGINE),yes)
 	@$(BIN)/python -m pytest
 else
@@ -33,26 +40,26 @@ else
 	@echo "left out: the cluster tests (tests/cluster), since no container engine runs here"
 endif
 
-lint: $(READY) ## style, types and layers
+lint: $(DEVELOPED) ## style, types and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-generate: $(READY) ## write the generated parts of spec/ again
+generate: $(DEVELOPED) ## write the generated parts of spec/ again
 	@$(BIN)/python tools/generate.py
 
-check: $(READY) ## fail when a generated part of spec/ is out of date
+check: $(DEVELOPED) ## fail when a generated part of spec/ is out of date
 	@$(BIN)/python tools/generate.py --check
 
 CHAOS_SEED ?= 1
 CHAOS_FAULTS ?= 1000
 CHAOS_TASKS ?= 4000
 
-chaos: $(READY) ## kill, pause and cut everything off; CHAOS_SEED, CHAOS_FAULTS, CHAOS_TASKS
+chaos: $(DEVELOPED) ## kill, pause and cut everything off; CHAOS_SEED, CHAOS_FAULTS, CHAOS_TASKS
 	@$(BIN)/python -m tests.chaos.run --seed $(CHAOS_SEED) --faults $(CHAOS_FAULTS) --tasks $(CHAOS_TASKS)
 
-bench: $(READY) ## measure against plain nats-py in the same run
+bench: $(DEVELOPED) ## measure against plain nats-py in the same run
 	@$(BIN)/python -m benchmarks.echo
 	@$(BIN)/python -m benchmarks.durable
 
