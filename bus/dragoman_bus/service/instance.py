@@ -222,18 +222,27 @@ class Instance:
                 "the task did not ask for anything", code="TASK_NOT_WAITING", task_id=task_id
             )
         if isinstance(message, TaskSubscribe):
-            window = message.data.flow_window
-            job.stream.attach(
-                reply,
-                through=job.stream.fold.sequence,
-                window=None if isinstance(window, UnsetType) else window,
-            )
-        # The answer shows the task as it was when the request arrived.
-        self._replier.answer(reply, job.stream.snapshot())
-        if isinstance(message, TaskCancel):
-            reason = message.data.reason
-            words = "" if isinstance(reason, UnsetType) else f": {reason}"
-            self.cancel(job, error_object("CANCELED", f"canceled by the caller{words}"))
+            self._attach(job, reply, message.data.flow_window)
+            return
+        try:
+            # The answer shows the task as it was when the request arrived.
+            self._replier.answer(reply, job.stream.snapshot())
+        finally:
+            if isinstance(message, TaskCancel):
+                reason = message.data.reason
+                words = "" if isinstance(reason, UnsetType) else f": {reason}"
+                self.cancel(job, error_object("CANCELED", f"canceled by the caller{words}"))
+
+    def _attach(self, job: Job, reply: str, window: int | UnsetType) -> None:
+        if not reply:
+            return
+        introduced = job.stream.attach(
+            reply, window=None if isinstance(window, UnsetType) else window
+        )
+        if introduced is None:
+            self._replier.answer(reply, job.stream.snapshot())
+        else:
+            self._replier.run_soon(introduced)
 
     def _submit(self, message: TaskSubmit, delivery: Delivery) -> None:
         data = message.data
@@ -264,13 +273,7 @@ class Instance:
             raise RemoteError(
                 "another task has this id", code="TASK_CONFLICT", task_id=data.task_id
             )
-        window = data.flow_window
-        known.stream.attach(
-            reply,
-            through=known.stream.fold.sequence,
-            window=None if isinstance(window, UnsetType) else window,
-        )
-        self._replier.answer(reply, known.stream.snapshot())
+        self._attach(known, reply, data.flow_window)
 
     def _job(self, message: TaskSubmit, reply: str, request: bytes) -> Job:
         data = message.data

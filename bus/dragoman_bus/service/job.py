@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -64,8 +64,11 @@ class TaskStream(Protocol):
     def acknowledge(self, through: int) -> None:
         """Take a task.flow."""
 
-    def attach(self, reply: str, *, through: int, window: int | None) -> None:
-        """Continue on another reply subject."""
+    def attach(self, reply: str, *, window: int | None) -> Coroutine[Any, Any, None] | None:
+        """Continue on another reply subject; returns what sends the snapshot that goes before.
+
+        ``None``: this stream does not move, and the snapshot is all that is answered.
+        """
 
     def snapshot(self) -> TaskSnapshot:
         """The task as it is now."""

@@ -214,7 +214,7 @@ class LogStream:
     def acknowledge(self, through: int) -> None:
         """Nothing: a stored log has no flow window."""
 
-    def attach(self, reply: str, *, through: int, window: int | None) -> None:
+    def attach(self, reply: str, *, window: int | None) -> None:
         """Nothing: readers of a stored log read the log."""
 
     def snapshot(self) -> TaskSnapshot:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from msgspec import UNSET, UnsetType
 
@@ -44,7 +45,7 @@ KEEP_ALIVE_SECONDS = 2.0
 """What an agent promises: another message within this time."""
 
 Update = TaskStatusUpdate | TaskArtifact | TaskFinal
-Encode = Callable[[Update], bytes]
+Encode = Callable[[Update | TaskSnapshot], bytes]
 """Encodes a message, or raises PayloadTooLarge: judged before the log counts it."""
 Publish = Callable[[str, bytes], Awaitable[None]]
 
@@ -72,6 +73,7 @@ class ReplyStream:
         self._encode = encode
         self._publish = publish
         self._window = SendWindow(window)
+        self._introduction: bytes | None = None
         # Most tasks send nothing but their end: what orders a stream is made when one begins.
         self._opened: asyncio.Event | None = None
         self._lock: asyncio.Lock | None = None
@@ -154,12 +156,20 @@ class ReplyStream:
         if self._window.acknowledge(through):
             self._open()
 
-    def attach(self, reply: str, *, through: int, window: int | None) -> None:
-        """Continue on another reply subject: the newest subscriber wins."""
+    def attach(self, reply: str, *, window: int | None) -> Coroutine[Any, Any, None]:
+        """Continue on another reply subject, after a snapshot: the newest subscriber wins.
+
+        Returns what sends the snapshot; whatever is sent meanwhile sends it first.
+
+        Raises:
+            PayloadTooLarge: the snapshot does not fit into a message; nothing was moved.
+        """
+        self._introduction = self._encode(self.snapshot())
         self.reply = reply
         self._window = SendWindow(window)
-        self._window.acknowledge(through)
+        self._window.acknowledge(self.fold.sequence)
         self._open()
+        return self._introduce()
 
     def snapshot(self) -> TaskSnapshot:
         """The task as it is now."""
@@ -174,6 +184,11 @@ class ReplyStream:
             error=fold.error,
         )
         return self._sender.wrap(TaskSnapshot, data)
+
+    async def _introduce(self) -> None:
+        document, self._introduction = self._introduction, None
+        if document is not None:
+            await self._publish(self.reply, document)
 
     async def _room(self) -> None:
         while not self.has_room and not self.fold.is_terminal:
@@ -209,5 +224,7 @@ class ReplyStream:
             self.whole_log = document if data.sequence == 1 else None
             # Whoever waits for room finds the task ended, and gives up its message.
             self._open()
+        if self._introduction is not None:
+            await self._introduce()
         if self.reply:
             await self._publish(self.reply, document)
