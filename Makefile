@@ -7,6 +7,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 DEVELOPED := .venv/developed
+BENCHED := .venv/benched
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ENGINE := $(shell docker info >/dev/null 2>&1 && echo yes)
 
@@ -59,9 +60,15 @@ CHAOS_TASKS ?= 4000
 chaos: $(DEVELOPED) ## kill, pause and cut everything off; CHAOS_SEED, CHAOS_FAULTS, CHAOS_TASKS
 	@$(BIN)/python -m tests.chaos.run --seed $(CHAOS_SEED) --faults $(CHAOS_FAULTS) --tasks $(CHAOS_TASKS)
 
-bench: $(DEVELOPED) ## measure against plain nats-py in the same run
-	@$(BIN)/python -m benchmarks.echo
-	@$(BIN)/python -m benchmarks.durable
+$(BENCHED): $(READY)
+	@echo "adding what the benchmarks compare with to .venv"
+	@$(PIP) --editable . --group bench
+	@touch $(BENCHED)
+
+BENCH ?= echo durable
+
+bench: $(BENCHED) ## measure beside others in the same run; BENCH=all, or names
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 clean: ## remove the environment and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

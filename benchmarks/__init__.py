@@ -1,1 +1,1 @@
-"""Measurements against plain nats-py, as ratios within one run."""
+"""Measurements beside what else there is, as ratios within one run; see docs/benchmarks.md."""

@@ -10,19 +10,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.echo import PAYLOAD, install_loop, latencies, machine, rate, report
+from benchmarks.measuring import (
+    PAYLOAD,
+    Figures,
+    Peer,
+    alternate,
+    install_loop,
+    keep,
+    latencies,
+    machine,
+    parser,
+    percentile,
+    rate,
+    ready,
+    report,
+)
 from dragoman_bus.server import NatsServer
 
 IN_FLIGHT = (16, 128)
+SIDES = {"plain": "bare JetStream", "ours": "Dragoman"}
+GOALS = {"p50 ms": "<= 1.5", "per second, 128 in flight": ">= 0.5"}
 
 
 async def serve_plain(url: str) -> None:
@@ -33,11 +45,11 @@ async def serve_plain(url: str) -> None:
     client = await nats.connect(url)
     stream = client.jetstream()
     subscription = await stream.pull_subscribe("bare.task", durable="bare", stream="BARE")
-    print("ready", flush=True)
+    ready()
     while True:
         try:
             for message in await subscription.fetch(1, timeout=5):
-                await client.publish(message.headers["Answer"], message.data)
+                await client.publish((message.headers or {})["Answer"], message.data)
                 await message.ack()
         except nats.errors.TimeoutError:
             continue
@@ -55,21 +67,8 @@ async def serve_ours(url: str) -> None:
         return text
 
     async with serving(agent, await connect_nats(url)):
-        print("ready", flush=True)
+        ready()
         await asyncio.Event().wait()
-
-
-class Peer:
-    """A serving process."""
-
-    def __init__(self, kind: str, url: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.durable", "--serve", kind, "--url", url],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline().strip() == "ready"
 
 
 async def plain_throughput(client: Any, count: int) -> float:
@@ -93,8 +92,8 @@ async def plain_throughput(client: Any, count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-async def compare(url: str, rounds: int, count: int) -> dict[str, dict[str, float]]:
-    """All rounds of both sides, alternating; the median of each figure."""
+async def compare(url: str, rounds: int, count: int) -> dict[str, Figures]:
+    """All rounds of both sides; the median of each figure."""
     import nats
 
     from dragoman_bus import connect
@@ -104,66 +103,64 @@ async def compare(url: str, rounds: int, count: int) -> dict[str, dict[str, floa
     client = await nats.connect(url)
     stream = client.jetstream()
     await stream.add_stream(name="BARE", subjects=["bare.>"])
-    collected: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
     supervisor = await connect_nats(url)
-    async with supervising(supervisor), connect(url) as bus:
-        peers = [Peer(kind, url) for kind in ("plain", "ours")]
 
-        async def plain() -> None:
-            inbox = client.new_inbox()
-            answer = await client.subscribe(inbox)
-            await stream.publish("bare.task", PAYLOAD.encode(), headers={"Answer": inbox})
-            await answer.next_msg(5)
-            await answer.unsubscribe()
+    async def plain() -> None:
+        inbox = client.new_inbox()
+        answer = await client.subscribe(inbox)
+        await stream.publish("bare.task", PAYLOAD.encode(), headers={"Answer": inbox})
+        await answer.next_msg(5)
+        await answer.unsubscribe()
 
-        async def ours() -> None:
-            await bus.ask("echo", PAYLOAD, delivery="durable")
+    async def measure_plain() -> Figures:
+        taken = await latencies(plain, count // 4)
+        loop = await plain_throughput(client, count * 4)
+        return _figures(taken, dict.fromkeys(IN_FLIGHT, loop))
 
-        try:
-            await rate(plain, 100, 4)
-            await rate(ours, 100, 4)
-            for _ in range(rounds):
-                for kind, ask in (("plain", plain), ("ours", ours)):
-                    taken = await latencies(ask, count // 4)
-                    collected[kind].append(
-                        {"p50 ms": taken[len(taken) // 2], "p99 ms": taken[int(len(taken) * 0.99)]}
-                    )
-                loop = await plain_throughput(client, count * 4)
-                for in_flight in IN_FLIGHT:
-                    name = f"per second, {in_flight} in flight"
-                    collected["plain"][-1][name] = loop
-                    collected["ours"][-1][name] = await rate(ours, count, in_flight)
-        finally:
-            for peer in peers:
-                peer.process.terminate()
-                peer.process.wait()
-    await client.close()
-    await supervisor.close()
-    return {
-        kind: {name: statistics.median(one[name] for one in all_) for name in all_[0]}
-        for kind, all_ in collected.items()
+    try:
+        async with supervising(supervisor), connect(url) as bus:
+
+            async def ours() -> None:
+                await bus.ask("echo", PAYLOAD, delivery="durable")
+
+            async def measure_ours() -> Figures:
+                taken = await latencies(ours, count // 4)
+                return _figures(taken, {many: await rate(ours, count, many) for many in IN_FLIGHT})
+
+            with (
+                Peer("benchmarks.durable", "--serve", "plain", "--url", url),
+                Peer("benchmarks.durable", "--serve", "ours", "--url", url),
+            ):
+                await rate(plain, 100, 4)
+                await rate(ours, 100, 4)
+                return await alternate({"plain": measure_plain, "ours": measure_ours}, rounds)
+    finally:
+        await client.close()
+        await supervisor.close()
+
+
+def _figures(taken: list[float], rates: dict[int, float]) -> Figures:
+    return {"p50 ms": percentile(taken, 0.5), "p99 ms": percentile(taken, 0.99)} | {
+        f"per second, {many} in flight": value for many, value in rates.items()
     }
 
 
 def main() -> None:
     """Measure, print the table, and keep the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--serve", choices=["plain", "ours"])
-    parser.add_argument("--url")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--count", type=int, default=2000)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/durable.json"))
-    options = parser.parse_args()
+    options = parser(__doc__, "durable", rounds=5)
+    options.add_argument("--count", type=int, default=2000, help="tasks a round; default: 2000")
+    options.add_argument("--serve", choices=list(SIDES), help=argparse.SUPPRESS)
+    options.add_argument("--url", help=argparse.SUPPRESS)
+    given = options.parse_args()
     install_loop()
-    if options.serve:
-        asyncio.run((serve_plain if options.serve == "plain" else serve_ours)(options.url))
+    if given.serve:
+        asyncio.run((serve_plain if given.serve == "plain" else serve_ours)(given.url))
         return
+    host = machine()
     with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder)) as server:
-        figures = asyncio.run(compare(server.url, options.rounds, options.count))
-    report(figures)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    result = {"machine": machine(), "figures": figures}
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
+        figures = asyncio.run(compare(server.url, given.rounds, given.count))
+    report(figures, SIDES, GOALS)
+    keep(given.output, host, figures)
 
 
 if __name__ == "__main__":

