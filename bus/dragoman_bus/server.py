@@ -194,6 +194,8 @@ class NatsServer:
     def _launch(self) -> None:
         if self.running:
             raise BusUnavailable(f"this NATS server already runs at {self.url}")
+        # One that died by itself has left the lock with this process.
+        self._unlock()
         executable = find_executable()
         self.data_directory.mkdir(parents=True, exist_ok=True)
         self._lock_directory()
@@ -309,6 +311,9 @@ class NatsServer:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None

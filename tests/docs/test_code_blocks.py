@@ -12,9 +12,9 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -23,7 +23,7 @@ from dragoman_bus.server import NatsServer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-AGENTS = ("echo", "extract", "classify", "translate", "count")
+AGENTS = ("echo", "extract", "classify", "translate", "count", "recite")
 BLOCK = re.compile(
     r"(?:<!-- test: skip \((?P<skip>[^)]+)\) -->\n)?"
     r"^```(?P<kind>python|sh|toml)\n(?P<text>.*?)^```",
@@ -60,7 +60,7 @@ RUNNABLE = [block for block in blocks() if block.skip is None]
 
 @pytest.fixture(scope="module")
 def environment(nats_server: NatsServer) -> Iterator[dict[str, str]]:
-    """What the blocks run in: a server with the example agents, and the commands on the path."""
+    """What the blocks run in: a supervised server with the example agents, the commands on PATH."""
     commands = Path(sys.executable).parent
     made = {
         **os.environ,
@@ -69,13 +69,15 @@ def environment(nats_server: NatsServer) -> Iterator[dict[str, str]]:
         "NO_COLOR": "1",
     }
     agents = [
-        subprocess.Popen(
-            [commands / "dragoman", "run", str(ROOT / "examples" / f"{name}.py")], env=made
+        subprocess.Popen([commands / "dragoman", *arguments], env=made)
+        for arguments in (
+            ("supervise",),
+            *(("run", str(ROOT / "examples" / f"{name}.py")) for name in AGENTS),
         )
-        for name in AGENTS
     ]
     try:
-        wait_for_agents(commands, made)
+        wait_for(("ls",), lambda answer: len(answer["agents"]) >= len(AGENTS), commands, made)
+        wait_for(("task", "list"), lambda _: True, commands, made)
         yield made
     finally:
         for agent in agents:
@@ -84,19 +86,25 @@ def environment(nats_server: NatsServer) -> Iterator[dict[str, str]]:
             agent.wait(20)
 
 
-def wait_for_agents(commands: Path, environment: dict[str, str]) -> None:
+def wait_for(
+    command: tuple[str, ...],
+    condition: Callable[[Any], bool],
+    commands: Path,
+    environment: dict[str, str],
+) -> None:
+    """Until a ``dragoman`` command succeeds and its answer fits."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        listed = subprocess.run(
-            [commands / "dragoman", "ls", "--json"],
+        answered = subprocess.run(
+            [commands / "dragoman", *command, "--json"],
             env=environment,
             capture_output=True,
             text=True,
             check=False,
         )
-        if listed.returncode == 0 and len(json.loads(listed.stdout)["agents"]) >= len(AGENTS):
+        if answered.returncode == 0 and condition(json.loads(answered.stdout)):
             return
-    raise AssertionError(f"the example agents did not come: {listed.stdout}{listed.stderr}")
+    raise AssertionError(f"{command} never fitted: {answered.stdout}{answered.stderr}")
 
 
 @pytest.mark.parametrize("block", [b for b in RUNNABLE if b.kind == "python"], ids=name_of)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dragoman_agents.configuration.complaints import ConfigurationError
+from dragoman_agents.configuration.durability import DurableTable
 from dragoman_agents.configuration.resolution import (
     DEFAULT_FILE,
     find_file,
@@ -21,6 +22,7 @@ __all__ = [
     "BusSettings",
     "Configuration",
     "ConfigurationError",
+    "DurableTable",
     "SkillDeclaration",
     "find_file",
     "load_configuration",

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from dragoman_agents.configuration.durability import DurableTable
 from dragoman_agents.configuration.tables import (
     AgentDeclaration,
     BusSettings,
@@ -26,6 +27,7 @@ __all__ = ["HINTS", "ConfigurationError", "explain"]
 TABLES: Mapping[str, type[msgspec.Struct]] = {
     "": Configuration,
     "bus": BusSettings,
+    "durable": DurableTable,
     "prices": ListedPrice,
     "models": ModelSettings,
     "models.price": PriceSettings,
@@ -36,20 +38,28 @@ TABLES: Mapping[str, type[msgspec.Struct]] = {
 }
 
 HINTS: Mapping[str, str] = {
+    "ack_wait_seconds": "ack_wait_seconds = 30 (three at least)",
     "agents": '[[agents]] with module = "examples/agents.py:agent"',
     "api_key_env": 'api_key_env = "OPENAI_API_KEY" (the name of a variable, never the key itself)',
     "api_key_file": 'api_key_file = "/run/secrets/model_key"',
     "as_of": "as_of = 2026-11-01 (the day the price was read)",
     "bus": '[bus] with server = "nats://127.0.0.1:4222"',
     "base_url": 'base_url = "http://127.0.0.1:11434/v1"',
+    "cancel_grace_seconds": "cancel_grace_seconds = 10",
     "concurrency": "concurrency = 4",
     "currency": 'currency = "EUR" (three capital letters)',
     "data_directory": 'data_directory = "data"',
     "description": 'description = "Summarizes text"',
+    "durable": "[durable] with max_queued_tasks = 100000",
     "embedded": "embedded = true",
     "id": 'id = "summarize" (lower-case letters, digits, - and _)',
     "input_per_million_tokens": "input_per_million_tokens = 0.25",
+    "max_age_seconds": "max_age_seconds = 604800 (seven days)",
+    "max_artifact_bytes": "max_artifact_bytes = 1073741824 (1 GiB; 1 MiB at least)",
+    "max_log_bytes": "max_log_bytes = 1073741824 (1 GiB; 1 MiB at least)",
     "max_output_tokens": "max_output_tokens = 1024",
+    "max_queued_bytes": "max_queued_bytes = 268435456 (256 MiB; 1 MiB at least)",
+    "max_queued_tasks": "max_queued_tasks = 100000",
     "model": 'model = "the id that the server lists"',
     "module": 'module = "examples/agents.py:agent" or module = "package.module:agent"',
     "name": 'name = "summarizer" (lower-case letters, digits, - and _)',
@@ -60,6 +70,7 @@ HINTS: Mapping[str, str] = {
     "replicas": "replicas = 2",
     "server": 'server = "nats://127.0.0.1:4222"',
     "skills": "[[agents.skills]] with id, description and prompt",
+    "supervise": "supervise = false",
     "tags": 'tags = ["text"]',
     "temperature": "temperature = 0.2",
     "timeout_seconds": "timeout_seconds = 60",

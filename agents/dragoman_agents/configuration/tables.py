@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from jsonschema import Draft202012Validator, SchemaError
 from msgspec import Meta, Struct, field
 
+from dragoman_agents.configuration.durability import DurableTable
 from dragoman_agents.models.settings import ListedPrice, ModelSettings
 from dragoman_agents.prompts import placeholders
 
@@ -188,6 +189,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         bus: Where the agents meet.
+        durable: The limits of durable delivery.
         models: Models by the role they play (``[models.fast]``); ``model = "fast"`` in an agent
             stands for the whole table.
         prices: What models cost, for those that do not say it themselves.
@@ -195,6 +197,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     bus: BusSettings = BusSettings()
+    durable: DurableTable = DurableTable()
     prices: tuple[ListedPrice, ...] = ()
     models: dict[Token, ModelSettings] = field(default_factory=dict)
     agents: tuple[AgentDeclaration, ...] = ()

@@ -102,7 +102,7 @@ class DeadLetters:
         """Settle a dead letter without doing anything.
 
         Raises:
-            TaskRejected: ``TASK_NOT_FOUND``, or ``TASK_CONFLICT`` when it was settled before.
+            TaskRejected: ``TASK_NOT_FOUND``, or ``ALREADY_SETTLED``.
         """
         letter = await self.get(task_id)
         data = SettlementData(task_id=task_id, action="dropped", reason=reason or UNSET)
@@ -119,7 +119,7 @@ class DeadLetters:
     ) -> str:
         """Submit a failed task again, as a new one whose id is returned.
 
-        Asked again, it returns the id of the first time.
+        Asked again for the same, it returns the id of the first time.
 
         Args:
             task_id: The failed task.
@@ -129,7 +129,8 @@ class DeadLetters:
             reason: For people.
 
         Raises:
-            TaskRejected: ``TASK_NOT_FOUND``, or ``TASK_CONFLICT`` when it was dropped.
+            TaskRejected: ``TASK_NOT_FOUND``, or ``ALREADY_SETTLED`` when it was dropped, or
+                redriven to another agent or skill.
             Overloaded: the queue is full; redrive again.
         """
         letter = await self.get(task_id)
@@ -138,8 +139,10 @@ class DeadLetters:
         done = letter.settlement
         if done is not None and done.action == "redriven" and done.redriven_as == data.task_id:
             # It may have died between the settlement and the queue.
-            known = await self._store.read(data.task_id)
-            await submit(self._store, self._sender, known.submission or submission)
+            known = (await self._store.read(data.task_id)).submission
+            if known is not None and not _is_same(known.data, agent, skill):
+                raise _settled(letter)
+            await submit(self._store, self._sender, known or submission)
             return data.task_id
         timer = timer_record(data.task_id, "deadline", time.time() + deadline, self._sender)
         await self._store.streams.append(TIMER_STREAM, timer)
@@ -204,13 +207,20 @@ def _letter(stored: Stored, settlement: SettlementData | None) -> DeadLetter | N
 
 def _settled(letter: DeadLetter) -> TaskRejected:
     done = letter.settlement
-    words: str = "settled" if done is None else done.action
+    words: str = "settled before" if done is None else f"{done.action} before"
     if done is not None and not isinstance(done.redriven_as, UnsetType):
-        words = f"redriven as {done.redriven_as}"
+        words = f"redriven before, as {done.redriven_as}"
     task_id = letter.data.task_id
     return TaskRejected(
-        f"the dead letter of task {task_id} was {words}", code="TASK_CONFLICT", task_id=task_id
+        f"the dead letter of task {task_id} was {words}",
+        code="ALREADY_SETTLED",
+        task_id=task_id,
     )
+
+
+def _is_same(data: SubmitData, agent: str | None, skill: str | None) -> bool:
+    """Whether a redriven task went where it is to go now."""
+    return agent in (None, data.agent) and skill in (None, data.skill)
 
 
 def _again(

@@ -10,41 +10,25 @@ import random
 import time
 from collections.abc import AsyncIterator
 
-import msgspec
-from msgspec import UnsetType
-
 from dragoman_bus.client.dead_letters import DeadLetters
 from dragoman_bus.client.durable_task import DurableTask
 from dragoman_bus.client.log_reader import LogReader
 from dragoman_bus.client.result import Result
+from dragoman_bus.client.task_list import TaskFilter, TaskSummary, list_tasks
 from dragoman_bus.durable.ending import Ending, ending_records
 from dragoman_bus.durable.layout import LOG_STREAM
-from dragoman_bus.durable.store import LogStore, entry_of
+from dragoman_bus.durable.store import LogStore
 from dragoman_bus.durable.submission import deadline_of, queue_of, submit
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.error_objects import error_of
 from dragoman_bus.protocol.errors import DragomanError, Overloaded, RevisionConflict
-from dragoman_bus.protocol.messages import TaskStatusUpdate, TaskSubmit
+from dragoman_bus.protocol.messages import TaskSubmit
 from dragoman_bus.protocol.payloads import Contract, SubmitData
-from dragoman_bus.protocol.subjects import log_subject
-from dragoman_bus.protocol.tasklog import LogEntry, LogFold
-from dragoman_bus.protocol.timestamps import parse_timestamp
+from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.transports.port import Transport
 
-__all__ = ["DurableClient", "TaskSummary"]
-
-
-class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a list of tasks; ``position`` is where a list continues."""
-
-    task_id: str
-    skill: str
-    context_id: str
-    state: TaskState
-    submitted_at: str
-    submitted_by: str
-    position: int
+__all__ = ["DurableClient"]
 
 
 class DurableClient:
@@ -124,7 +108,7 @@ class DurableClient:
         """A handle to a task that anybody submitted; nothing is read yet."""
         return DurableTask(self._transport, self._sender, LogFold(task_id), contract)
 
-    async def tasks(
+    def tasks(
         self,
         *,
         state: TaskState | None = None,
@@ -132,7 +116,9 @@ class DurableClient:
         context_id: str | None = None,
         since: float | None = None,
         until: float | None = None,
+        latest_first: bool = False,
         after: int = 0,
+        before: int | None = None,
     ) -> AsyncIterator[TaskSummary]:
         """Tasks in the order of their submission, those that fit all that is given.
 
@@ -140,23 +126,16 @@ class DurableClient:
             state: In this state now.
             skill: Of this skill.
             context_id: Of this context.
-            since: Submitted at this time (Unix seconds) or later.
+            since: Submitted at this time (Unix seconds of the server) or later.
             until: Submitted before this time.
+            latest_first: The other order; a page before follows with ``before``.
             after: Submitted after this position: the last one of the page before.
+            before: Submitted before this position.
         """
-        while True:
-            page = await self.store.streams.read(
-                LOG_STREAM, log_subject("*", "submit"), after=after, limit=200
-            )
-            entries = [entry for message in page.messages if (entry := entry_of(message))]
-            states = await self.store.states(_task_id(entry) for entry in entries)
-            for entry in entries:
-                summary = _summary(entry, states.get(_task_id(entry)))
-                if _fits(summary, state, skill, context_id, since, until):
-                    yield summary
-            if not page.more or not page.messages:
-                return
-            after = page.messages[-1].position
+        wanted = TaskFilter(
+            state=state, skill=skill, context_id=context_id, since=since, until=until
+        )
+        return list_tasks(self.store, wanted, latest_first=latest_first, after=after, before=before)
 
     def _check_gate(self, data: SubmitData) -> None:
         """A queue that was full is left alone for a while (DUR-8)."""
@@ -198,46 +177,3 @@ class DurableClient:
             return
         except DragomanError as failure:
             error.add_note(f"the task could not be withdrawn and ends at its deadline: {failure}")
-
-
-def _task_id(entry: LogEntry) -> str:
-    message = entry.message
-    return message.data.task_id if isinstance(message, TaskSubmit) else ""
-
-
-def _summary(entry: LogEntry, last: LogEntry | None) -> TaskSummary:
-    submission = entry.message
-    assert isinstance(submission, TaskSubmit)  # the kind of the subject
-    data = submission.data
-    state = TaskState.SUBMITTED
-    if last is not None:
-        # The spine holds claims, retries, questions and the end: each has a status.
-        update: TaskStatusUpdate = last.message  # type: ignore[assignment]
-        state = update.data.status_update.status.state
-    return TaskSummary(
-        task_id=data.task_id,
-        skill=data.skill,
-        context_id=data.task_id if isinstance(data.context_id, UnsetType) else data.context_id,
-        state=state,
-        submitted_at=submission.time,
-        submitted_by=submission.source,
-        position=entry.position,
-    )
-
-
-def _fits(
-    summary: TaskSummary,
-    state: TaskState | None,
-    skill: str | None,
-    context_id: str | None,
-    since: float | None,
-    until: float | None,
-) -> bool:
-    submitted = parse_timestamp(summary.submitted_at)
-    return (
-        (state is None or summary.state is state)
-        and (skill is None or summary.skill == skill)
-        and (context_id is None or summary.context_id == context_id)
-        and (since is None or submitted >= since)
-        and (until is None or submitted < until)
-    )

@@ -1,14 +1,15 @@
 """A durable task from the outside: follow it, await it, cancel it, answer it.
 
 Spec: spec/durable.md. It has the methods of ``TaskHandle``. Nothing is lost with the program that
-submitted the task: ``Bus.task`` gives a handle to it again, anywhere.
+submitted the task: ``Bus.durable.task`` gives a handle to it again, anywhere.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -46,7 +47,7 @@ from dragoman_bus.protocol.payloads import CancelData, Contract, ReplyData
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
 from dragoman_bus.transports.port import Transport
 
-__all__ = ["DurableTask"]
+__all__ = ["DurableTask", "updates_of"]
 
 GRACE_SECONDS = 30.0
 """How long after its deadline a task's end may take: the supervisor may be changing hands."""
@@ -129,12 +130,24 @@ class DurableTask:
             TaskRejected: ``TASK_NOT_FOUND`` when there is no such task.
             DeadlineExceeded: the supervisor did not end it in time.
         """
+        async with contextlib.aclosing(self.entries(after=after)) as entries:
+            async for entry in entries:
+                for update in updates_of(entry, self._log):
+                    yield update
+
+    async def entries(self, *, after: int = 0) -> AsyncGenerator[LogEntry, None]:
+        """The entries of the log in order, those after a position, up to and with the end.
+
+        Each has its position, from which ``entries`` or ``updates`` can go on later.
+
+        Raises:
+            TaskRejected: ``TASK_NOT_FOUND`` when there is no such task.
+            DeadlineExceeded: the supervisor did not end it in time.
+        """
         async with LogReader(self._transport, self._store, self.task_id, after=after) as reader:
             self._log = self._found(reader.log)
             while reader.has_next or not reader.log.ended:
-                entry = await self._in_time(reader)
-                for update in _updates(entry, reader.log):
-                    yield update
+                yield await self._in_time(reader)
 
     async def result(self, reader: LogReader | None = None) -> Result:
         """Wait for the end; with ``reader``, one that follows the task already.
@@ -250,7 +263,8 @@ class DurableTask:
         return None if deadline is None else max(0.0, deadline - time.time()) + GRACE_SECONDS
 
 
-def _updates(entry: LogEntry, log: LogFold) -> list[Update]:
+def updates_of(entry: LogEntry, log: LogFold) -> list[Update]:
+    """The A2A updates that an entry of a task's log stands for; none for most kinds."""
     message = entry.message
     if isinstance(message, TaskArtifact):
         return [message.data.artifact_update]

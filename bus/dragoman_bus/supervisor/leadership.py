@@ -29,6 +29,7 @@ class Leadership:
         identity: Who holds it; the value of the key.
         gained: Called when this one begins to act.
         lost: Called when it must stop.
+        told: Called with whether this one acts, at first and after each change.
         lease_seconds: How long after its death another one takes over.
     """
 
@@ -39,10 +40,13 @@ class Leadership:
         gained: Callable[[], Awaitable[None]],
         lost: Callable[[], Awaitable[None]],
         *,
+        told: Callable[[bool], None] = lambda acts: None,
         lease_seconds: float = 5.0,
         replicas: int = 1,
     ) -> None:
         self.leads = False
+        self._told: bool | None = None
+        self._tell = told
         self._transport = transport
         self._identity = identity.encode()
         self._gained = gained
@@ -88,3 +92,6 @@ class Leadership:
             self.leads = leads
             logger.info("this supervisor %s", "acts" if leads else "waits")
             await (self._gained() if leads else self._lost())
+        if leads != self._told:
+            self._told = leads
+            self._tell(leads)

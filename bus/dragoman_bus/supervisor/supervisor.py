@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from dragoman_bus.durable.layout import (
     ADVISORY_STREAM,
@@ -51,6 +52,7 @@ class Supervisor:
         settings: The limits of durable delivery.
         cancel_grace_seconds: What a worker gets to end a canceled task itself.
         lease_seconds: How long after the death of the acting supervisor another one acts.
+        told: Called with whether this one acts, at first and after each change.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Supervisor:
         *,
         cancel_grace_seconds: float = CANCEL_GRACE_SECONDS,
         lease_seconds: float = 5.0,
+        told: Callable[[bool], None] = lambda acts: None,
     ) -> None:
         self.settings = settings or DurableSettings()
         self.identity = f"supervisor-{new_identifier()[-12:]}"
@@ -71,6 +74,7 @@ class Supervisor:
             self.identity,
             self._begin,
             self._stop_acting,
+            told=told,
             lease_seconds=lease_seconds,
             replicas=self.settings.replicas,
         )
@@ -155,9 +159,9 @@ class Supervisor:
 
 @asynccontextmanager
 async def supervising(
-    transport: Transport, settings: DurableSettings | None = None, **options: float
+    transport: Transport, settings: DurableSettings | None = None, **options: Any
 ) -> AsyncIterator[Supervisor]:
-    """A supervisor while the context is open.
+    """A supervisor while the context is open; ``options`` are those of ``Supervisor``.
 
     Raises:
         BusUnavailable: the server has no JetStream, or is too old.

@@ -20,7 +20,10 @@ __all__ = ["cli"]
 COMMANDS = (
     "up",
     "run",
+    "supervise",
     "ask",
+    "task",
+    "dlq",
     "ls",
     "models",
     "watch",

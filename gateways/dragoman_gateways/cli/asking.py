@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import sys
-import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -23,26 +19,53 @@ from dragoman_bus.protocol.errors import (
     LocalError,
 )
 from dragoman_bus.protocol.subjects import check_token
+from dragoman_gateways.cli.answering import can_answer, typed_answer
 from dragoman_gateways.cli.event_loop import run, stop_on_signals
 from dragoman_gateways.cli.exit_codes import ExitCode
-from dragoman_gateways.cli.output import error_console
+from dragoman_gateways.cli.following import show_durable, tell_if_nobody
+from dragoman_gateways.cli.output import write_text
 from dragoman_gateways.cli.presenting import JsonPresenter, Presenter, TextPresenter
 from dragoman_gateways.cli.settings import Settings
 
-__all__ = ["Question", "ask", "build_input", "parse_target"]
+__all__ = ["Durable", "Question", "ask", "build_input", "parse_target"]
 
 CANCEL_SECONDS = 5.0
 """How long Ctrl-C waits for the task's terminal state."""
 
 
 @dataclass(kw_only=True)
+class Durable:
+    """How a durable task is submitted; ``None`` leaves it to the bus."""
+
+    task_id: str | None = None
+    class_: str | None = None
+    context_id: str | None = None
+    attempts: int | None = None
+    detach: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """The same as options of ``Bus.submit``."""
+        return {
+            "delivery": "durable",
+            "task_id": self.task_id,
+            "class_": self.class_,
+            "context_id": self.context_id,
+            "maximum_attempts": self.attempts,
+        }
+
+
+@dataclass(kw_only=True)
 class Question:
-    """What is asked of whom; ``input`` is text, a JSON value or an A2A message."""
+    """What is asked of whom; ``input`` is text, a JSON value or an A2A message.
+
+    Without ``durable`` the task is delivered directly.
+    """
 
     skill: str
     agent: str | None
     input: Any
     deadline: float
+    durable: Durable | None = None
 
     @property
     def target(self) -> str:
@@ -91,7 +114,32 @@ def build_input(text: str | None, document: str | None) -> Any:
 def ask(question: Question, settings: Settings) -> ExitCode:
     """Ask and show the answer; see ``dragoman ask --help``."""
     presenter: Presenter = JsonPresenter() if settings.json else TextPresenter()
+    if question.durable is not None:
+        return run(_ask_durably(question, question.durable, settings, presenter))
     return run(_ask(question, settings, presenter))
+
+
+async def _ask_durably(
+    question: Question, how: Durable, settings: Settings, presenter: Presenter
+) -> ExitCode:
+    """Submit a task that outlives this program, and show it unless it is left alone."""
+    with stop_on_signals() as stop:
+        async with connect(settings.server_url(), name="cli") as bus:
+            task = await bus.submit(
+                question.skill,
+                question.input,
+                agent=question.agent,
+                deadline=question.deadline,
+                **how.options(),
+            )
+            if how.detach and not settings.json:
+                write_text(f"{task.task_id}\n")
+                return ExitCode.OK
+            presenter.submitted(task, question.target, durable=True)
+            if how.detach:
+                return ExitCode.OK
+            await tell_if_nobody(bus, question.agent, question.skill, presenter)
+            return await show_durable(task, presenter, stop)
 
 
 async def _ask(question: Question, settings: Settings, presenter: Presenter) -> ExitCode:
@@ -130,33 +178,12 @@ async def _read(task: TaskHandle, presenter: Presenter) -> None:
 
 async def _answer(task: TaskHandle, presenter: Presenter) -> str:
     """What the user types. Without a terminal nobody can: the task is canceled."""
-    if not (sys.stdin.isatty() and isinstance(presenter, TextPresenter)):
+    if not can_answer(presenter):
         task.abandon("nobody is there to answer")
         raise LocalError(
             f"the task asks: {task.question}", code="INPUT_REQUIRED", task_id=task.task_id
         )
-    presenter.note(f"{task.agent or 'the agent'} asks: {task.question}")
-    error_console().print("[bold]> [/]", end="")
-    return await _typed_line()
-
-
-async def _typed_line() -> str:
-    """One line from the terminal, read in a thread that does not hold up the end of the process."""
-    loop = asyncio.get_running_loop()
-    line: asyncio.Future[str] = loop.create_future()
-
-    def deliver(text: str) -> None:
-        if not line.done():
-            line.set_result(text)
-
-    def read() -> None:
-        # Not sys.stdin: its lock, held by a waiting thread, is fatal when the interpreter ends.
-        text = os.read(sys.stdin.fileno(), 65536).decode(errors="replace").rstrip("\r\n")
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(deliver, text)
-
-    threading.Thread(target=read, daemon=True, name="dragoman answer").start()
-    return await line
+    return await typed_answer(task.agent, task.question or "", presenter)
 
 
 async def _cancel(task: TaskHandle, reading: asyncio.Task[None], presenter: Presenter) -> ExitCode:

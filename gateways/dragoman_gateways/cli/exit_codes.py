@@ -20,6 +20,7 @@ class ExitCode(enum.IntEnum):
     NO_AGENT = 4
     INVALID = 5
     DEADLINE = 6
+    NOT_FOUND = 7
     INTERNAL = 70
     INTERRUPTED = 130
 
@@ -29,9 +30,10 @@ EXIT_CODE_HELP: dict[ExitCode, str] = {
     ExitCode.TASK_FAILED: "the task failed, was refused or was canceled",
     ExitCode.USAGE: "wrong usage, or something is not configured",
     ExitCode.BUS_UNAVAILABLE: "no NATS server answers, or it lacks JetStream",
-    ExitCode.NO_AGENT: "no agent serves it, all are busy, or the agent was lost",
+    ExitCode.NO_AGENT: "no agent serves it, all are busy, the queue is full, or the agent was lost",
     ExitCode.INVALID: "an invalid document, message or input; a narrowed schema",
     ExitCode.DEADLINE: "the deadline passed",
+    ExitCode.NOT_FOUND: "there is no such task, or no such dead letter",
     ExitCode.INTERNAL: "a defect in dragoman; --debug shows the traceback",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
 }
@@ -68,6 +70,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
 _BY_ERROR_CODE = {
     "DEADLINE_EXCEEDED": ExitCode.DEADLINE,
     "INVALID_INPUT": ExitCode.INVALID,
+    "TASK_NOT_FOUND": ExitCode.NOT_FOUND,
     "UNKNOWN_SKILL": ExitCode.NO_AGENT,
     "OVERLOADED": ExitCode.NO_AGENT,
     "DRAINING": ExitCode.NO_AGENT,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +13,15 @@ import click
 
 from dragoman_gateways.cli.settings import Settings
 
-__all__ = ["bus_options", "configuration_option", "json_option", "pass_settings"]
+__all__ = [
+    "bus_options",
+    "configuration_option",
+    "json_option",
+    "moment",
+    "page_options",
+    "pass_settings",
+    "token",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -25,6 +36,55 @@ def _store(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
             setattr(ctx.ensure_object(Settings), name, value)
 
     return callback
+
+
+def token(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """A callback that refuses what cannot be a name or an id, one or several."""
+    from dragoman_bus.protocol.subjects import is_token
+
+    given = value if isinstance(value, tuple) else (value,)
+    for text in given:
+        if text is not None and not is_token(text):
+            raise click.BadParameter(
+                f"{text!r} is no name: lower-case letters, digits, - and _, at most 63",
+                ctx,
+                parameter,
+            )
+    return value
+
+
+def moment(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """A callback: Unix seconds of ``90s``, ``15m``, ``2h``, ``3d`` ago, or of an ISO 8601 time."""
+    if value is None:
+        return None
+    age = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", value)
+    if age is not None:
+        return time.time() - float(age[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[age[2]]
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is no time: write 15m, 2h or 3d (ago), or 2026-11-27T22:10", ctx, parameter
+        ) from None
+
+
+def page_options(function: Function) -> Function:
+    """``--limit`` and ``--page``: how much of a list is shown, and where it goes on."""
+    limit = click.option(
+        "--limit",
+        metavar="N",
+        type=click.IntRange(min=1),
+        default=50,
+        show_default=True,
+        help="How many at most.",
+    )
+    page = click.option(
+        "--page",
+        metavar="POSITION",
+        type=click.IntRange(min=1),
+        help="Go on where a page ended: the number that it told.",
+    )
+    return limit(page(function))
 
 
 def json_option(function: Function) -> Function:

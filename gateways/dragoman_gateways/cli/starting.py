@@ -14,6 +14,7 @@ from dragoman_bus.client import Bus, connect
 from dragoman_bus.protocol.errors import DragomanError, NotConfigured
 from dragoman_bus.registry.directory import DirectoryChange
 from dragoman_bus.server import NatsServer
+from dragoman_gateways.cli.durability import check_replicas, supervised
 from dragoman_gateways.cli.event_loop import run, stop_on_signals
 from dragoman_gateways.cli.exit_codes import ExitCode
 from dragoman_gateways.cli.lines import StatusLines
@@ -45,6 +46,8 @@ def up(settings: Settings, *, port: int | None, data_directory: Path | None, dra
     )
     if not configuration.agents:
         raise NotConfigured(f"{file} has no [[agents]]; add one, or serve one with `dragoman run`")
+    if configuration.bus.starts_server:
+        check_replicas(configuration.durable)
     return run(_up(settings, file, configuration, drain))
 
 
@@ -53,7 +56,11 @@ async def _up(
 ) -> ExitCode:
     lines = StatusLines(as_json=settings.json)
     with stop_on_signals() as stop:
-        async with _server(configuration, lines, stop) as url, connect(url, name="up") as bus:
+        async with (
+            _server(configuration, lines, stop) as url,
+            connect(url, name="up") as bus,
+            _supervisor(bus, configuration, lines),
+        ):
             programs = programs_for(configuration.agents, file, url)
             supervisor = Supervisor(
                 programs, dict(os.environ), lines.process, RestartPolicy(drain_seconds=drain)
@@ -86,6 +93,16 @@ def programs_for(agents: tuple[AgentDeclaration, ...], file: Path, url: str) -> 
             label = name if agent.replicas == 1 else f"{name}-{number}"
             programs.append(Program(label=label, command=command))
     return programs
+
+
+def _supervisor(
+    bus: Bus, configuration: Configuration, lines: StatusLines
+) -> contextlib.AbstractAsyncContextManager[Any]:
+    """What durable tasks need beside agents, unless it runs elsewhere."""
+    table = configuration.durable
+    if not table.supervise:
+        return contextlib.nullcontext()
+    return supervised(bus.transport, table, lines)
 
 
 @contextlib.asynccontextmanager

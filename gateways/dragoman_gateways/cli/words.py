@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from msgspec import UNSET, UnsetType
 
+from dragoman_bus.protocol.envelopes import parse_source
 from dragoman_bus.protocol.payloads import ModelIdentity, Receipt, Usage
+from dragoman_bus.protocol.timestamps import parse_timestamp
 
 __all__ = [
     "NO_MODEL",
+    "clock_time",
     "duration",
     "model_name",
     "plural",
     "short_digest",
     "short_instance",
+    "source_name",
     "usage_words",
     "who",
 ]
@@ -29,6 +35,21 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def clock_time(timestamp: str, *, fraction: bool = False) -> str:
+    """A timestamp of the protocol in this machine's time: ``2026-11-27 22:10:03``."""
+    moment = datetime.fromtimestamp(parse_timestamp(timestamp))
+    text = f"{moment:%Y-%m-%d %H:%M:%S}"
+    return f"{text}.{moment.microsecond // 1000:03d}" if fraction else text
+
+
+def source_name(source: str) -> str:
+    """``counter (0a1b2c3d)`` for an instance of an agent; else the name of the client."""
+    instance = parse_source(source)
+    if instance is None:
+        return source.rpartition("/")[2]
+    return f"{instance[0]} ({short_instance(instance[1])})"
 
 
 def plural(count: int, noun: str, many: str | None = None) -> str:

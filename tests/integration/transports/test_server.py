@@ -82,6 +82,20 @@ def test_a_data_directory_serves_one_server_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.anyio
+async def test_it_starts_again_after_somebody_killed_it(tmp_path: Path) -> None:
+    with NatsServer(tmp_path) as server:
+        url, process_id = server.url, server.process_id
+        assert process_id is not None
+        os.kill(process_id, signal.SIGKILL)
+        await eventually(lambda: not server.running)
+
+        await server.start_async()
+
+        assert server.running
+        assert (server.url, server.process_id != process_id) == (url, True)
+
+
 def test_a_wrong_configuration_is_shown(tmp_path: Path) -> None:
     with pytest.raises(BusUnavailable, match="nonsense"):
         NatsServer(tmp_path, extra_configuration="nonsense: 1").start()

@@ -10,11 +10,13 @@ from dragoman_agents.configuration import (
     BusSettings,
     Configuration,
     ConfigurationError,
+    DurableTable,
     find_file,
     load_configuration,
 )
 from dragoman_agents.configuration.complaints import HINTS, TABLES
 from dragoman_agents.models.pricing import price_of
+from dragoman_bus.durable import DurableSettings
 
 DECLARED = """
 [[agents]]
@@ -147,6 +149,22 @@ def test_a_complaint_names_file_table_key_and_what_to_write(
     assert error.message.startswith("dragoman.toml")
 
 
+@pytest.mark.parametrize(
+    ("line", "key", "words"),
+    [
+        ("replicas = 2", "", "3 or 5"),
+        ("ack_wait = 9", "ack_wait", "did you mean ack_wait_seconds?"),
+        ("ack_wait_seconds = 1", "ack_wait_seconds", "three at least"),
+        ('max_log_bytes = "1 GB"', "max_log_bytes", "must be a whole number, got text"),
+        ("max_queued_tasks = 0", "max_queued_tasks", ">= 1"),
+    ],
+)
+def test_a_mistaken_limit_of_durable_delivery_is_told(line: str, key: str, words: str) -> None:
+    error = complaint(f"[durable]\n{line}\n")
+    assert (error.table, error.key) == ("[durable]", key)
+    assert words in error.message
+
+
 @pytest.mark.parametrize("secret", ["sk-proj-abc123", "gsk_live_abc123"])
 @pytest.mark.parametrize("key", ["api_key", "api_key_env", "api_key_enf", "temperature"])
 def test_a_key_written_into_the_file_is_refused_and_not_shown(key: str, secret: str) -> None:
@@ -189,6 +207,14 @@ def test_every_required_key_has_a_hint() -> None:
     required = {f.name for table in TABLES.values() for f in fields(table) if f.required}
     assert required <= HINTS.keys()
     assert set(BusSettings.__struct_fields__) <= HINTS.keys()
+    assert set(DurableTable.__struct_fields__) <= HINTS.keys()
+
+
+def test_the_limits_of_durable_delivery_are_the_buss_own_unless_the_file_says_otherwise() -> None:
+    assert load_configuration(environment={}).durable.settings() == DurableSettings()
+    file = written("[durable]\nreplicas = 3\nmax_queued_tasks = 7\nack_wait_seconds = 5\n")
+    settings = load_configuration(file, environment={}).durable.settings()
+    assert (settings.replicas, settings.queue_tasks, settings.ack_wait) == (3, 7, 5.0)
 
 
 ROLES = """

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from dragoman_gateways.cli.options import bus_options, json_option, pass_settings
+from dragoman_gateways.cli.options import bus_options, json_option, pass_settings, token
 from dragoman_gateways.cli.settings import Settings
 
 __all__ = ["command"]
@@ -33,30 +34,69 @@ __all__ = ["command"]
     show_default=True,
     help="How long the task may take.",
 )
+@click.option(
+    "--durable",
+    is_flag=True,
+    help="Store the task: it survives the death of worker, server and this program.",
+)
+@click.option("--detach", is_flag=True, help="With --durable: write the task's id and leave.")
+@click.option(
+    "--id",
+    "task_id",
+    metavar="ID",
+    callback=token,
+    help="With --durable: the task's id; asked again with it, it is the same task.",
+)
+@click.option(
+    "--class",
+    "class_",
+    type=click.Choice(["interactive", "batch"]),
+    help="With --durable: the queue it waits in. Default: interactive.",
+)
+@click.option(
+    "--context",
+    "context_id",
+    metavar="ID",
+    callback=token,
+    help="With --durable: the context it belongs to.",
+)
+@click.option(
+    "--attempts",
+    metavar="N",
+    type=click.IntRange(1, 100),
+    help="With --durable: how often it is tried. Default: 5.",
+)
 @json_option
 @bus_options
 @pass_settings
 def command(
     settings: Settings,
+    /,
     target: str,
     text: str | None,
     agent: str | None,
     document: str | None,
     path: Path | None,
     deadline: float,
+    durable: bool,
+    **how: Any,
 ) -> int:
     """Give a task to a skill (whoever has it), or to the skill of one agent.
 
     TEXT is the input; - reads it from standard input. The answer streams to standard output;
     progress, who answered, the model, the time and the cost go to standard error. A question of
-    the task is asked back on the terminal. Ctrl-C cancels the task.
+    the task is asked back on the terminal. Ctrl-C cancels the task; a durable one goes on, and
+    `dragoman task watch ID` continues where its stream stopped.
 
     \b
     dragoman ask translate "Good morning!"
     dragoman ask counter/count --file letter.txt --input '{"most": 3}'
+    dragoman ask --durable --id report-7 report --file letter.txt
     """
-    from dragoman_gateways.cli.asking import Question, ask, build_input, parse_target
+    from dragoman_gateways.cli.asking import Durable, Question, ask, build_input, parse_target
 
+    if not durable and any(how.values()):
+        raise click.UsageError("--detach, --id, --class, --context and --attempts need --durable")
     if text is not None and path is not None:
         raise click.UsageError("give the text as an argument or with --file, not both")
     skill, chosen = parse_target(target, agent)
@@ -66,6 +106,7 @@ def command(
             agent=chosen,
             input=build_input(_read(text, path), document),
             deadline=deadline,
+            durable=Durable(**how) if durable else None,
         ),
         settings,
     )

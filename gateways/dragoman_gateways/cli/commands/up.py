@@ -46,7 +46,7 @@ def command(settings: Settings, port: int | None, data_directory: Path | None, d
 
     A process that ends is started again, later each time. Ctrl-C or SIGTERM drains all agents:
     they finish what runs, say goodbye, and the server stops. With --server (or a server in the
-    file) no server is started.
+    file) no server is started. Durable tasks are supervised, as by `dragoman supervise`.
     """
     from dragoman_gateways.cli.starting import up
 

@@ -1,0 +1,183 @@
+"""Lists durable tasks: those that fit, oldest or latest first, a page at a time.
+
+Spec: spec/durable.md, read. A list is read from the logs: the submissions in order of position, and
+the last entry of each spine. Times are the server's, one clock for all callers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+from msgspec import UnsetType
+
+from dragoman_bus.durable.layout import LOG_STREAM
+from dragoman_bus.durable.store import LogStore, entry_of
+from dragoman_bus.protocol.a2a import TaskState
+from dragoman_bus.protocol.envelopes import parse_source
+from dragoman_bus.protocol.messages import TaskFinal, TaskStatusUpdate, TaskSubmit
+from dragoman_bus.protocol.subjects import log_subject
+from dragoman_bus.protocol.tasklog import LogEntry
+from dragoman_bus.protocol.timestamps import format_timestamp
+from dragoman_bus.transports.streams import Stored
+
+__all__ = ["TaskFilter", "TaskSummary", "list_tasks"]
+
+PAGE = 200
+FIRST_WINDOW = 1024
+LONGEST_WINDOW = 2**20
+
+
+class TaskSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One line of a list of tasks.
+
+    Attributes:
+        task_id: The task.
+        skill: What it asks for.
+        context_id: Its context; the task's own id when it has none.
+        state: Its state now.
+        submitted_at: When it was stored.
+        submitted_by: The ``source`` of the submission.
+        position: Where it is stored; where a list continues.
+        agent: Who has it now, or had it last; ``None`` before the first attempt.
+        attempt: The last attempt; 0 before the first.
+        changed_at: When it took this state; ``None`` before the first attempt.
+    """
+
+    task_id: str
+    skill: str
+    context_id: str
+    state: TaskState
+    submitted_at: str
+    submitted_by: str
+    position: int
+    agent: str | None = None
+    attempt: int = 0
+    changed_at: str | None = None
+
+
+class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks a list has; everything given must fit.
+
+    Attributes:
+        state: In this state now.
+        skill: Of this skill.
+        context_id: Of this context.
+        since: Submitted at this time (Unix seconds) or later.
+        until: Submitted before this time.
+    """
+
+    state: TaskState | None = None
+    skill: str | None = None
+    context_id: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+    def fits(self, summary: TaskSummary, submitted: float) -> bool:
+        """Whether a task that was stored at ``submitted`` belongs to the list."""
+        return (
+            (self.state is None or summary.state is self.state)
+            and (self.skill is None or summary.skill == self.skill)
+            and (self.context_id is None or summary.context_id == self.context_id)
+            and (self.since is None or submitted >= self.since)
+            and (self.until is None or submitted < self.until)
+        )
+
+
+async def list_tasks(
+    store: LogStore,
+    wanted: TaskFilter,
+    *,
+    latest_first: bool = False,
+    after: int = 0,
+    before: int | None = None,
+) -> AsyncIterator[TaskSummary]:
+    """The tasks that fit, between two positions.
+
+    Args:
+        store: The logs.
+        wanted: Which.
+        latest_first: The order; oldest first otherwise.
+        after: Only above this position.
+        before: Only below this position.
+    """
+    pages = _backward(store, after, before) if latest_first else _forward(store, after, before)
+    async for page in pages:
+        entries = [entry_of(message) for message in page]
+        states = await store.states(_task_id(entry) for entry in entries if entry is not None)
+        for stored, entry in zip(page, entries, strict=True):
+            if entry is None:
+                continue
+            summary = _summary(stored, entry, states.get(_task_id(entry)))
+            if wanted.fits(summary, stored.time):
+                yield summary
+        if page and latest_first and wanted.since is not None and page[-1].time < wanted.since:
+            return
+
+
+async def _forward(store: LogStore, after: int, before: int | None) -> AsyncIterator[list[Stored]]:
+    while True:
+        page = await store.streams.read(
+            LOG_STREAM, log_subject("*", "submit"), after=after, limit=PAGE
+        )
+        found = [
+            message for message in page.messages if before is None or message.position < before
+        ]
+        if found:
+            yield found
+        if not page.more or len(found) < len(page.messages) or not page.messages:
+            return
+        after = page.messages[-1].position
+
+
+async def _backward(store: LogStore, after: int, before: int | None) -> AsyncIterator[list[Stored]]:
+    """Windows of the stream from its end, wider where few of its entries are submissions."""
+    if before is None:
+        state = await store.streams.stream_state(LOG_STREAM)
+        # Without the stream there is something to read, so that whoever reads is told.
+        first, last = (1, 1) if state is None else (state.first_position, state.last_position)
+        after, before = max(after, first - 1), last + 1
+    window = FIRST_WINDOW
+    while before > after + 1:
+        start = max(after, before - 1 - window)
+        found: list[Stored] = []
+        async for page in _forward(store, start, before):
+            found += page
+        for end in range(len(found), 0, -PAGE):
+            yield found[max(0, end - PAGE) : end][::-1]
+        window = window // 2 if len(found) > PAGE else min(2 * window, LONGEST_WINDOW)
+        before = start + 1
+
+
+def _task_id(entry: LogEntry) -> str:
+    message = entry.message
+    return message.data.task_id if isinstance(message, TaskSubmit) else ""
+
+
+def _summary(stored: Stored, entry: LogEntry, last: LogEntry | None) -> TaskSummary:
+    submission = entry.message
+    assert isinstance(submission, TaskSubmit)  # the kind of the subject
+    data = submission.data
+    summary = TaskSummary(
+        task_id=data.task_id,
+        skill=data.skill,
+        context_id=data.task_id if isinstance(data.context_id, UnsetType) else data.context_id,
+        state=TaskState.SUBMITTED,
+        submitted_at=format_timestamp(stored.time),
+        submitted_by=submission.source,
+        position=entry.position,
+    )
+    if last is None or not isinstance(last.message, TaskStatusUpdate | TaskFinal):
+        return summary
+    # The spine holds claims, retries, questions and the end: each has a status.
+    change = last.message
+    worker = parse_source(change.source)
+    # Whoever ends a task that nobody began has to give an attempt all the same.
+    begun = worker is not None or change.data.attempt > 1
+    return msgspec.structs.replace(
+        summary,
+        state=change.data.status_update.status.state,
+        agent=None if worker is None else worker[0],
+        attempt=change.data.attempt if begun else 0,
+        changed_at=change.time,
+    )
