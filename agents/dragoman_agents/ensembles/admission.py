@@ -26,10 +26,17 @@ CERTAINTY = 1.0
 
 
 class Labelled(Struct, frozen=True):
-    """One question with a known answer, and what each member said, in a comparable form."""
+    """One question with a known answer, and what each member said, in a comparable form.
+
+    Attributes:
+        answers: By member; ``None`` for one that gave none.
+        truth: The right answer.
+        subject: What the question is about; empty when nobody knows.
+    """
 
     answers: Mapping[str, Hashable]
     truth: Hashable
+    subject: str = ""
 
 
 def admit(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-__all__ = ["Calibrator", "Step", "calibration_error", "coverage_at"]
+__all__ = ["Calibrator", "Step", "calibration_error", "coverage_at", "threshold_for"]
 
 PRIOR_OBSERVATIONS = 2.0
 """How many observations the overall rate counts for in each step: few examples prove little."""
@@ -52,17 +52,14 @@ class Calibrator:
             tally = tallies.setdefault(score, [0, 0])
             tally[0] += 1
             tally[1] += right
-        overall = sum(correct) / len(correct)
-        blocks: list[tuple[float, float, float, int]] = []  # score, right, weight, observations
-        for score in sorted(tallies):
-            seen, hits = tallies[score]
-            block = (score, hits + overall * PRIOR_OBSERVATIONS, seen + PRIOR_OBSERVATIONS, seen)
-            # Pool adjacent violators: a step that would fall is merged with the one before.
-            while blocks and blocks[-1][1] / blocks[-1][2] >= block[1] / block[2]:
-                last = blocks.pop()
-                block = (last[0], last[1] + block[1], last[2] + block[2], last[3] + block[3])
-            blocks.append(block)
-        return cls(Step(score, hits / weight, seen) for score, hits, weight, seen in blocks)
+        blocks = _pooled((score, hits, seen, seen) for score, (seen, hits) in tallies.items())
+        # What a step is drawn to counts once for each step, not for each score within it.
+        overall = sum(correct) / len(correct) * PRIOR_OBSERVATIONS
+        drawn = _pooled(
+            (score, hits + overall, seen + PRIOR_OBSERVATIONS, seen)
+            for score, hits, _, seen in blocks
+        )
+        return cls(Step(score, hits / weight, seen) for score, hits, weight, seen in drawn)
 
     def confidence(self, score: float) -> float:
         """The probability that a verdict with this score is right."""
@@ -75,6 +72,25 @@ class Calibrator:
             if step.confidence >= confidence:
                 return step.score
         return None
+
+
+def threshold_for(
+    precision: float, scores: Sequence[float], correct: Sequence[bool]
+) -> float | None:
+    """The lowest score such that verdicts with it or more were right that often, all together.
+
+    ``Calibrator.share_for`` asks as much of every single verdict; here sure ones make up for less
+    sure ones, so more can be answered. ``None`` when no score does.
+    """
+    ranked = sorted(zip(scores, correct, strict=True), reverse=True)
+    found = None
+    hits = 0
+    for index, (score, right) in enumerate(ranked):
+        hits += right
+        last_of_score = index + 1 == len(ranked) or ranked[index + 1][0] < score
+        if last_of_score and hits >= precision * (index + 1):
+            found = score
+    return found
 
 
 def calibration_error(
@@ -106,3 +122,18 @@ def coverage_at(
     if not kept:
         return 0.0, 0.0
     return sum(kept) / len(kept), len(kept) / len(confidences)
+
+
+_Block = tuple[float, float, float, int]
+"""Score, right, weight, observations."""
+
+
+def _pooled(blocks: Iterable[_Block]) -> list[_Block]:
+    """Pool adjacent violators: a step that would fall is merged with the one before."""
+    kept: list[_Block] = []
+    for block in sorted(blocks):
+        while kept and kept[-1][1] / kept[-1][2] >= block[1] / block[2]:
+            last = kept.pop()
+            block = (last[0], last[1] + block[1], last[2] + block[2], last[3] + block[3])
+        kept.append(block)
+    return kept

@@ -7,19 +7,20 @@ answer of the members still missing, and no absence, could change the verdict.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from dragoman_agents.ensembles.agreement import Agreement, Exact, group
+from dragoman_agents.ensembles.weighting import posterior
 
 __all__ = ["Absence", "Dissent", "Reason", "TieRule", "Verdict", "Vote", "VoteRule", "Voter"]
 
 TieRule = Literal["first_member", "abstain"]
 """Equal weights: the answer of the member named first wins, or nobody does."""
 
-Reason = Literal["agreed", "no_answer", "no_quorum", "tie", "low_share"]
+Reason = Literal["agreed", "no_answer", "no_quorum", "tie", "low_share", "low_confidence"]
 """Why there is a verdict, or none."""
 
 
@@ -39,15 +40,25 @@ class VoteRule(Struct, frozen=True, kw_only=True):
         minimum_share: The winner's part of all weight that was cast, else nobody wins. A
             ``Calibrator`` gives the share that stands for a wanted confidence.
         tie: What equal weights mean.
+        minimum_confidence: How likely right the winner must be, else nobody wins; needs
+            ``choices``.
+        choices: How many different answers there can be. With it, weights are taken for log-odds
+            (as ``JointWeights`` and ``Reputation`` give them), and a verdict has a confidence.
     """
 
     quorum: int = 1
     minimum_share: float = 0.0
     tie: TieRule = "first_member"
+    minimum_confidence: float = 0.0
+    choices: int | None = None
 
     def __post_init__(self) -> None:
         if self.quorum < 1 or not 0 <= self.minimum_share <= 1:
             raise ValueError("a quorum is at least 1, and a share is between 0 and 1")
+        if not 0 <= self.minimum_confidence <= 1:
+            raise ValueError("a confidence is between 0 and 1")
+        if self.choices is None and self.minimum_confidence > 0:
+            raise ValueError("a minimum confidence needs choices")
 
 
 class Dissent(Struct, frozen=True):
@@ -77,6 +88,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
         reason: Why.
         support: The members that agree, in the order of the voters.
         share: The leading answer's part of all weight that was cast; 0 without votes.
+        confidence: How likely the leading answer is right, if weights are log-odds; ``None``
+            without ``choices``.
         dissent: The answers that do not agree.
         absent: Who gave no usable answer.
         pending: Who was not waited for.
@@ -88,6 +101,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     by: str | None = None
     support: tuple[str, ...] = ()
     share: float = 0.0
+    confidence: float | None = None
     dissent: tuple[Dissent, ...] = ()
     absent: tuple[Absence, ...] = ()
     pending: tuple[str, ...] = ()
@@ -150,15 +164,36 @@ class Vote:
         waiting = [voter for voter in self._waiting() if voter.weight > 0]
         if not waiting:
             return True
-        if not self.agreement.transitive:
-            return False
-        camps = self._camps()
+        return self.agreement.transitive and self._is_decided(self._camps(), waiting)
+
+    def next_to_ask(self, order: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Whom to ask next so that nobody is asked in vain; empty once it is decided.
+
+        These are the fewest of those not heard of, in the given order, whose answers could make a
+        winner sure. Before all of them have answered nobody can have won, so asking them together
+        costs no more than asking one by one. (That nobody wins may be sure earlier, when they
+        differ and the rule asks for a quorum, a share or a confidence.)
+
+        Args:
+            order: Names; default: the order of the voters. Who is missing in it comes last.
+        """
+        if self.decided:
+            return ()
+        ranks = {member: rank for rank, member in enumerate(order or ())}
+        waiting = [voter for voter in self._waiting() if voter.weight > 0]
+        waiting.sort(key=lambda voter: ranks.get(voter.member, len(ranks)))
+        if self.agreement.transitive:
+            camps = self._camps()
+            for count in range(1, len(waiting)):
+                asked, rest = waiting[:count], waiting[count:]
+                if any(self._is_decided(joined, rest) for joined in _joined(camps, asked)):
+                    return tuple(voter.member for voter in asked)
+        return tuple(voter.member for voter in waiting)
+
+    def _is_decided(self, camps: Sequence[Sequence[Voter]], waiting: Sequence[Voter]) -> bool:
         now, _ = self._winner(camps)
         # Joining one camp as a whole is the most that those who wait can do for or against any.
-        return all(
-            self._winner([*camps[:index], [*camp, *waiting], *camps[index + 1 :]])[0] == now
-            for index, camp in enumerate([*camps, []])
-        )
+        return all(self._winner(joined)[0] == now for joined in _joined(camps, waiting))
 
     def verdict(self) -> Verdict:
         """How it stands now, as if nobody else answered."""
@@ -174,6 +209,7 @@ class Vote:
             by=None if by is None else by.member,
             support=support,
             share=_share(leading, camps),
+            confidence=self._confidence(camps),
             dissent=tuple(
                 Dissent(voter.member, self._answers[voter.member], voter.weight, voter.model)
                 for voter in self.voters
@@ -200,7 +236,16 @@ class Vote:
             return None, "no_quorum"
         if _share(camps[leader], camps) < self.rule.minimum_share:
             return None, "low_share"
+        if self.rule.minimum_confidence > 0:
+            confidence = self._confidence(camps)
+            if confidence is None or confidence < self.rule.minimum_confidence:
+                return None, "low_confidence"
         return leader, "agreed"
+
+    def _confidence(self, camps: Sequence[Sequence[Voter]]) -> float | None:
+        if self.rule.choices is None:
+            return None
+        return posterior([_weight(camp) for camp in camps], self.rule.choices)
 
     def _standing(self, camp: Sequence[Voter]) -> tuple[float, int]:
         """What camps are ordered by: weight, then the voter named first."""
@@ -242,6 +287,14 @@ class Vote:
 def _weight(camp: Iterable[Voter]) -> float:
     # fsum rounds once, so that the order of arrival cannot make or break a tie.
     return math.fsum(voter.weight for voter in camp)
+
+
+def _joined(
+    camps: Sequence[Sequence[Voter]], voters: Sequence[Voter]
+) -> Iterator[list[Sequence[Voter]]]:
+    """The camps after these voters joined one of them, for each of them and for a new one."""
+    for index, camp in enumerate([*camps, []]):
+        yield [*camps[:index], [*camp, *voters], *camps[index + 1 :]]
 
 
 def _share(camp: Sequence[Voter], camps: Sequence[Sequence[Voter]]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -20,6 +21,7 @@ from dragoman_agents.ensembles.calibration import (
     Step,
     calibration_error,
     coverage_at,
+    threshold_for,
 )
 from dragoman_agents.ensembles.reputation import Reputation, accuracy_weight
 from dragoman_agents.ensembles.votes import Verdict, Vote, Voter
@@ -189,6 +191,26 @@ def test_confidence_never_falls_with_agreement(told: list[tuple[float, bool]]) -
 
     assert confidences == sorted(confidences)
     assert all(0 <= confidence <= 1 for confidence in confidences)
+
+
+def test_scores_that_are_all_different_do_not_blur_what_is_known_of_them() -> None:
+    scores = [index / 2000 for index in range(2000)]
+    chance = random.Random(1)
+    correct = [chance.random() < score for score in scores]
+
+    calibrator = Calibrator.fit(scores, correct)
+
+    for score in (0.1, 0.5, 0.9):
+        assert calibrator.confidence(score) == pytest.approx(score, abs=0.07)
+
+
+def test_a_threshold_counts_all_that_is_above_it_together() -> None:
+    scores = [0.9, 0.8, 0.8, 0.5, 0.4, 0.3]
+    correct = [True, True, False, True, False, False]
+    assert threshold_for(0.75, scores, correct) == 0.5
+    assert threshold_for(0.9, scores, correct) == 0.9
+    assert threshold_for(0.5, scores, correct) == 0.3
+    assert threshold_for(0.5, [0.2], [False]) is None
 
 
 def test_a_calibrator_needs_something_to_learn_from() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import pytest
@@ -18,10 +19,13 @@ FRESH = "new"
 weights = st.sampled_from([0.0, 0.5, 1.0, 1.0, 1.5, 2.0])
 ties = st.sampled_from(["first_member", "abstain"])
 rules = st.builds(
-    lambda quorum, share, tie: VoteRule(quorum=quorum, minimum_share=share, tie=tie),
+    lambda quorum, share, tie, confidence: VoteRule(
+        quorum=quorum, minimum_share=share, tie=tie, minimum_confidence=confidence, choices=6
+    ),
     st.integers(1, 4),
     st.sampled_from([0.0, 0.4, 0.5, 2 / 3, 1.0]),
     ties,
+    st.sampled_from([0.0, 0.0, 0.3, 0.5, 0.8]),
 )
 
 
@@ -92,6 +96,58 @@ def test_it_stops_exactly_when_no_answer_that_may_come_changes_the_verdict(
     }
 
     assert vote.decided is (len(futures) == 1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(elections(), st.randoms(use_true_random=False))
+def test_nobody_is_asked_in_vain_and_the_verdict_is_that_of_the_full_vote(
+    election: tuple[list[Voter], VoteRule, list[str]], chance: random.Random
+) -> None:
+    voters, rule, given_answers = election
+    if chance.random() < 0.5:
+        rule = VoteRule(tie=rule.tie, choices=rule.choices)
+    answers = {voter.member: answer for voter, answer in zip(voters, given_answers, strict=True)}
+    order = chance.sample(list(answers), len(answers))
+    plain = VoteRule(tie=rule.tie, choices=rule.choices)
+    vote = Vote(voters, rule)
+
+    while wave := vote.next_to_ask(order):
+        assert not vote.decided
+        for member in wave:
+            # Asking one by one would have asked this one too.
+            assert not vote.decided or rule != plain
+            tell(vote, member, answers[member])
+
+    assert vote.decided
+    assert outcome(vote) == full(voters, rule, answers)
+
+
+def test_the_first_ones_asked_are_the_fewest_that_could_decide() -> None:
+    vote = Vote([Voter(name) for name in "abcde"])
+    assert vote.next_to_ask() == ("a", "b", "c")
+    assert vote.next_to_ask(["e", "d"]) == ("e", "d", "a")
+
+    for member, answer in [("a", "x"), ("b", "x"), ("c", "y")]:
+        vote.cast(member, answer)
+    assert vote.next_to_ask() == ("d",)
+    vote.cast("d", "y")
+    assert vote.next_to_ask() == ("e",)
+
+
+def test_a_verdict_is_as_likely_right_as_its_members_log_odds_say() -> None:
+    rule = VoteRule(choices=10, minimum_confidence=0.5)
+    weight = math.log(0.8 * 9 / 0.2)  # of a member that is right in 80 % of ten choices
+    vote = Vote([Voter("a", weight), Voter("b", weight), Voter("c", weight)], rule)
+    vote.cast("a", "x")
+    assert vote.verdict().confidence == pytest.approx(0.8)
+    vote.cast("b", "y")
+    verdict = vote.verdict()
+    assert (verdict.abstained, verdict.reason) == (True, "low_confidence")
+    vote.cast("c", "x")
+    assert vote.verdict().value == "x"
+    assert Vote([Voter("a")]).verdict().confidence is None
+    with pytest.raises(ValueError, match="needs choices"):
+        VoteRule(minimum_confidence=0.5)
 
 
 def test_the_verdict_says_who_agrees_who_does_not_and_who_is_missing() -> None:
