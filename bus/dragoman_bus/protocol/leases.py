@@ -13,8 +13,8 @@ __all__ = ["RENEWALS_PER_LEASE", "LeaseTable", "renewal_interval"]
 
 Value = TypeVar("Value")
 
-RENEWALS_PER_LEASE = 3
-"""A holder renews this often per lease, so that two lost renewals in a row do no harm."""
+RENEWALS_PER_LEASE = 10 / 3
+"""A holder renews this often per lease, every 3 seconds of 10: two lost renewals do no harm."""
 
 
 def renewal_interval(lease_seconds: float) -> float:

@@ -76,7 +76,7 @@ class LeaseKeeper:
         await self._put_card(self._bucket)
         await self._renew(self._bucket)
         self._remove_listener = self._transport.add_reconnect_listener(self._wake.set)
-        self._task = asyncio.create_task(self._keep(self._bucket), name="dragoman lease")
+        self._task = asyncio.create_task(self._keep(), name="dragoman lease")
 
     async def update(self) -> None:
         """Publish the lease as it is now, for instance when draining starts."""
@@ -84,35 +84,43 @@ class LeaseKeeper:
             await self._renew(self._bucket)
 
     async def stop(self) -> None:
-        """Goodbye: stop renewing and delete the lease. Never raises for an absent server."""
+        """Goodbye: stop renewing and delete the lease; may be called again.
+
+        Never raises for an absent server.
+        """
         self._remove_listener()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
-        if self._bucket is None:
+        bucket, self._bucket = self._bucket, None
+        if bucket is None:
             return
         lease = self._lease()
         try:
-            await self._bucket.delete(lease_key(lease.agent, lease.instance))
+            await bucket.delete(lease_key(lease.agent, lease.instance))
         except TransportError as error:
             # The lease then ends by itself (spec/nats-binding.md, goodbye).
             logger.warning("goodbye of %s was not delivered: %s", lease.instance, error)
 
-    async def _keep(self, bucket: KeyValue) -> None:
+    async def _keep(self) -> None:
         delay = renewal_interval(self._lease().lease_seconds)
+        lost = False
         while True:
-            woken = await self._sleep(delay)
+            lost = await self._sleep(delay) or lost
             try:
-                if woken:
-                    # A server that came back may have lost what it stored in memory.
-                    await self._put_card(bucket)
-                await self._renew(bucket)
+                if lost or self._bucket is None:
+                    # A server that came back may have lost what it stored, the bucket as well.
+                    self._bucket = await self._transport.key_value(REGISTRY_BUCKET)
+                    await self._put_card(self._bucket)
+                await self._renew(self._bucket)
                 delay = renewal_interval(self._lease().lease_seconds)
+                lost = False
             except TransportError as error:
                 logger.warning("lease not renewed, trying again: %s", error)
                 delay = RETRY_SECONDS * random.uniform(0.5, 1.0)
+                lost = True
 
     async def _sleep(self, seconds: float) -> bool:
         try:

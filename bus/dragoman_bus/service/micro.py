@@ -114,6 +114,7 @@ class MicroResponder:
             "last_error": "",
             "processing_time": 0,
             "average_processing_time": 0,
+            "data": {},
         }
         # All endpoints lead to one intake; its numbers stand at the first.
         endpoints = [
