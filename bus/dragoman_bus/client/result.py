@@ -93,8 +93,12 @@ def _ending_error(fold: TaskFold) -> RemoteError:
         TaskState.REJECTED: TaskRejected,
     }
     kind = kinds.get(fold.state, TaskFailed)
-    if not isinstance(fold.error, msgspec.UnsetType):
-        return error_from(fold.error, kind, fold.task_id)
-    words = fold.status.message
-    text = None if isinstance(words, msgspec.UnsetType) else text_of(words.parts)
-    return kind(text or f"the task ended in {fold.state.value}", task_id=fold.task_id)
+    if isinstance(fold.error, msgspec.UnsetType):
+        words = fold.status.message
+        text = None if isinstance(words, msgspec.UnsetType) else text_of(words.parts)
+        error = kind(text or f"the task ended in {fold.state.value}", task_id=fold.task_id)
+    else:
+        error = error_from(fold.error, kind, fold.task_id)
+    error.task_usage = None if isinstance(fold.usage, msgspec.UnsetType) else fold.usage
+    error.receipt = None if isinstance(fold.receipt, msgspec.UnsetType) else fold.receipt
+    return error

@@ -7,6 +7,7 @@ whose first message comes only then.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Collection
@@ -26,9 +27,10 @@ from dragoman_bus.protocol.errors import (
     DragomanError,
     LocalError,
     ProtocolError,
+    RemoteError,
 )
 from dragoman_bus.protocol.messages import TaskSubmit
-from dragoman_bus.protocol.payloads import Contract, SubmitData
+from dragoman_bus.protocol.payloads import Contract, SubmitData, Usage
 from dragoman_bus.protocol.subjects import agent_subject, ask_subject
 from dragoman_bus.transports.port import Delivery
 
@@ -52,6 +54,13 @@ class ScatterOutcome(msgspec.Struct, frozen=True, kw_only=True):
     instance: str | None = None
     result: Result | None = None
     error: DragomanError | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the agent used, however it ended; ``None`` when it did not say."""
+        if self.result is not None:
+            return self.result.usage
+        return self.error.task_usage if isinstance(self.error, RemoteError) else None
 
 
 class Scatter:
@@ -135,9 +144,27 @@ class Scatter:
         for conversation in self._branches.values():
             if not conversation.ended:
                 conversation.cancel_soon(reason)
-        if self._error is not None or (self._expected is not None and not self._missing()):
-            self._forget()
+        self._forget_if_heard()
         self._wake()
+
+    async def settle(self, seconds: float) -> list[ScatterOutcome]:
+        """Stop, and wait at most so long for the ends of those who had not finished.
+
+        What they used until they were canceled is known then.
+        """
+        self.close(STOPPED)
+        late: list[ScatterOutcome] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    self._collect()
+                    late += self._ready
+                    self._ready.clear()
+                    if not self.pending:
+                        break
+                    self._waiter = self._loop.create_future()
+                    await self._waiter
+        return late
 
     @property
     def pending(self) -> frozenset[str]:
@@ -268,11 +295,20 @@ class Scatter:
         self._told.add(agent)
         self._ready.append(ScatterOutcome(agent=agent, error=error))
 
+    def _forget_if_heard(self) -> None:
+        """Listen no longer once all have been heard to the end."""
+        all_spoke = self._expected is not None and not self._missing()
+        all_ended = all(conversation.ended for conversation in self._branches.values())
+        if self._error is not None or (all_spoke and all_ended):
+            self._forget()
+
     def _forget(self) -> None:
         self._courier.forget(self)
         self._courier.inbox.close(self._reply)
 
     def _wake(self) -> None:
+        if self._closed_at is not None:
+            self._forget_if_heard()
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

@@ -10,14 +10,8 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from dragoman_bus.protocol.a2a import Artifact, Timestamp, Token
-from dragoman_bus.protocol.payloads import (
-    ErrorObject,
-    EventData,
-    Name,
-    Reason,
-    Sequence,
-    SubmitData,
-)
+from dragoman_bus.protocol.payloads import ErrorObject, EventData, Sequence, SubmitData
+from dragoman_bus.protocol.receipts import Name, Reason
 
 __all__ = [
     "AttemptReport",

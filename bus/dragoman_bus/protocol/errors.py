@@ -30,9 +30,12 @@ Codes, their meaning and their defaults are data: ``errors.json`` (spec/errors.m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dragoman_bus.protocol.error_registry import defaults_of
+
+if TYPE_CHECKING:
+    from dragoman_bus.protocol.receipts import Receipt, Usage
 
 __all__ = [
     "AgentLost",
@@ -111,7 +114,15 @@ class LocalError(DragomanError):
 
 
 class RemoteError(DragomanError):
-    """Reported by the other side, or concluded about it (spec/errors.md, "ours and theirs")."""
+    """Reported by the other side, or concluded about it (spec/errors.md, "ours and theirs").
+
+    Attributes:
+        task_usage: What a task that ended so had used, where that was told.
+        receipt: Who worked on it, where that was told.
+    """
+
+    task_usage: Usage | None = None
+    receipt: Receipt | None = None
 
 
 class ProtocolError(LocalError):

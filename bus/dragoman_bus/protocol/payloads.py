@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Raw, UnsetType, field
 
 from dragoman_bus.protocol.a2a import (
     AgentCard,
@@ -24,6 +24,20 @@ from dragoman_bus.protocol.a2a import (
     Timestamp,
     Token,
     Uri,
+)
+from dragoman_bus.protocol.receipts import (
+    MAXIMUM_INTEGER,
+    Code,
+    Cost,
+    Count,
+    Currency,
+    Data,
+    Digest,
+    ModelIdentity,
+    Name,
+    Reason,
+    Receipt,
+    Usage,
 )
 
 __all__ = [
@@ -58,38 +72,18 @@ __all__ = [
     "Usage",
 ]
 
-MAXIMUM_INTEGER = 2**53 - 1
-
 TERMINAL_STATES = frozenset(
     {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELED, TaskState.REJECTED}
 )
 
-Digest: TypeAlias = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$(?!\n)")]
-Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAXIMUM_INTEGER)]
 Sequence: TypeAlias = Annotated[int, Meta(ge=1, le=MAXIMUM_INTEGER)]
 Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=86400)]
 KeepAlive: TypeAlias = Annotated[float, Meta(gt=0, le=3600)]
 Window: TypeAlias = Annotated[int, Meta(ge=1, le=65536)]
 Version: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,3}\.(0|[1-9][0-9]{0,3})$(?!\n)")]
-Currency: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
-Code: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]{0,63}$(?!\n)")]
-Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
-Reason: TypeAlias = Annotated[str, Meta(max_length=1024)]
 
 
-# No message refers to itself, so the garbage collector need not visit any (gc=False).
-class _Data(Struct, kw_only=True, omit_defaults=True, rename="camel", gc=False):
-    pass
-
-
-class Cost(_Data, kw_only=True):
-    """An amount of money."""
-
-    amount: Annotated[float, Meta(ge=0)]
-    currency: Currency
-
-
-class Limits(_Data, kw_only=True):
+class Limits(Data, kw_only=True):
     """What a task may use. Limits travel with the task and only shrink (spec/model.md, limits)."""
 
     deadline: Timestamp | UnsetType = UNSET
@@ -98,7 +92,7 @@ class Limits(_Data, kw_only=True):
     max_hops: Annotated[int, Meta(ge=0, le=64)] | UnsetType = UNSET
 
 
-class Lineage(_Data, kw_only=True):
+class Lineage(Data, kw_only=True):
     """Where a delegated task comes from; ``path`` names the agents above, the root's first."""
 
     parent_task_id: Token
@@ -106,27 +100,7 @@ class Lineage(_Data, kw_only=True):
     path: Annotated[list[Token], Meta(min_length=1, max_length=64)]
 
 
-class Usage(_Data, kw_only=True):
-    """What a task used, itself and below it. An absent member is unknown, not zero."""
-
-    input_tokens: Count | UnsetType = UNSET
-    output_tokens: Count | UnsetType = UNSET
-    cached_input_tokens: Count | UnsetType = UNSET
-    reasoning_tokens: Count | UnsetType = UNSET
-    calls: Count | UnsetType = UNSET
-    cost: Cost | UnsetType = UNSET
-    source: Literal["provider", "estimated", "none"] | UnsetType = UNSET
-
-
-class ModelIdentity(_Data, kw_only=True):
-    """The model that served a task."""
-
-    provider: Name
-    family: Name
-    model: Name | UnsetType = UNSET
-
-
-class Price(_Data, kw_only=True):
+class Price(Data, kw_only=True):
     """List price of a model, with its date: data that ages."""
 
     input_per_million_tokens: Annotated[float, Meta(ge=0)]
@@ -145,21 +119,7 @@ class ModelFacts(ModelIdentity, kw_only=True):
     price: Price | UnsetType = UNSET
 
 
-class Receipt(_Data, kw_only=True):
-    """Who answered a task, and why that one."""
-
-    agent: Token
-    instance: Token
-    skill: Token
-    contract: Digest | UnsetType = UNSET
-    model: ModelIdentity | UnsetType = UNSET
-    reason: Reason | UnsetType = UNSET
-    candidates: Annotated[list[Token], Meta(max_length=1024)] | UnsetType = UNSET
-    queued_milliseconds: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
-    run_milliseconds: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
-
-
-class ErrorObject(_Data, kw_only=True):
+class ErrorObject(Data, kw_only=True):
     """What went wrong, for programs and for people (spec/errors.md)."""
 
     code: Code
@@ -174,7 +134,7 @@ class ErrorObject(_Data, kw_only=True):
     details: dict[str, Any] | UnsetType = UNSET
 
 
-class Contract(_Data, kw_only=True):
+class Contract(Data, kw_only=True):
     """The typed interface of one skill; ``digest`` covers the schemas (spec/model.md)."""
 
     skill: Token
@@ -185,14 +145,14 @@ class Contract(_Data, kw_only=True):
     streaming: bool | UnsetType = UNSET
 
 
-class ProtocolExtension(_Data, kw_only=True):
+class ProtocolExtension(Data, kw_only=True):
     """An extension by its URI."""
 
     uri: Uri
     required: bool | UnsetType = UNSET
 
 
-class SubmitData(_Data, kw_only=True):
+class SubmitData(Data, kw_only=True):
     """Ask an agent, or whoever has a skill, to do a task."""
 
     task_id: Token
@@ -218,7 +178,7 @@ class SubmitData(_Data, kw_only=True):
             raise ValueError("the message of a submission has the role ROLE_USER")
 
 
-class ReplyData(_Data, kw_only=True):
+class ReplyData(Data, kw_only=True):
     """Answer the question of a task that is in ``TASK_STATE_INPUT_REQUIRED``."""
 
     task_id: Token
@@ -229,20 +189,20 @@ class ReplyData(_Data, kw_only=True):
             raise ValueError("the message of a reply has the role ROLE_USER")
 
 
-class CancelData(_Data, kw_only=True):
+class CancelData(Data, kw_only=True):
     """Stop a task and everything below it."""
 
     task_id: Token
     reason: Reason | UnsetType = UNSET
 
 
-class GetData(_Data, kw_only=True):
+class GetData(Data, kw_only=True):
     """Ask for a task as it is now."""
 
     task_id: Token
 
 
-class SubscribeData(_Data, kw_only=True):
+class SubscribeData(Data, kw_only=True):
     """Continue a task's stream on the reply subject of this request."""
 
     task_id: Token
@@ -250,14 +210,14 @@ class SubscribeData(_Data, kw_only=True):
     flow_window: Window | UnsetType = UNSET
 
 
-class FlowData(_Data, kw_only=True):
+class FlowData(Data, kw_only=True):
     """The caller has read the stream through this sequence."""
 
     task_id: Token
     through: Count
 
 
-class StatusData(_Data, kw_only=True):
+class StatusData(Data, kw_only=True):
     """A state change that is not terminal, or a keep-alive."""
 
     status_update: TaskStatusUpdateEvent
@@ -271,7 +231,7 @@ class StatusData(_Data, kw_only=True):
             raise ValueError("a terminal state is told by task.final only")
 
 
-class ArtifactData(_Data, kw_only=True):
+class ArtifactData(Data, kw_only=True):
     """A new artifact, or more of one."""
 
     artifact_update: TaskArtifactUpdateEvent
@@ -280,7 +240,7 @@ class ArtifactData(_Data, kw_only=True):
     keep_alive_seconds: KeepAlive | UnsetType = UNSET
 
 
-class FinalData(_Data, kw_only=True):
+class FinalData(Data, kw_only=True):
     """The end of a task. Artifacts given here replace those of the same id."""
 
     status_update: TaskStatusUpdateEvent
@@ -296,7 +256,7 @@ class FinalData(_Data, kw_only=True):
             raise ValueError("task.final carries a terminal state")
 
 
-class SnapshotData(_Data, kw_only=True):
+class SnapshotData(Data, kw_only=True):
     """A task as it is at ``sequence``."""
 
     task: Task
@@ -308,14 +268,14 @@ class SnapshotData(_Data, kw_only=True):
     error: ErrorObject | UnsetType = UNSET
 
 
-class ErrorData(_Data, kw_only=True):
+class ErrorData(Data, kw_only=True):
     """A request that was not accepted."""
 
     error: ErrorObject
     task_id: Token | UnsetType = UNSET
 
 
-class AnnounceData(_Data, kw_only=True):
+class AnnounceData(Data, kw_only=True):
     """What an agent is and can do; immutable, found by its digest."""
 
     agent: Token
@@ -333,7 +293,7 @@ class InstanceState(enum.Enum):
     DRAINING = "draining"
 
 
-class LeaseData(_Data, kw_only=True):
+class LeaseData(Data, kw_only=True):
     """A running instance; gone when it is not renewed within ``leaseSeconds``."""
 
     agent: Token
@@ -347,20 +307,20 @@ class LeaseData(_Data, kw_only=True):
     started_at: Timestamp
 
 
-class StatusRequestData(_Data, kw_only=True):
+class StatusRequestData(Data, kw_only=True):
     """Ask an instance for its lease as it is now."""
 
     agent: Token | UnsetType = UNSET
 
 
-class DrainData(_Data, kw_only=True):
+class DrainData(Data, kw_only=True):
     """Ask an instance to take no new tasks, finish, and leave."""
 
     reason: Reason | UnsetType = UNSET
     grace_seconds: Seconds | UnsetType = UNSET
 
 
-class EventData(_Data, kw_only=True):
+class EventData(Data, kw_only=True):
     """Something an agent tells whoever listens to a topic."""
 
     topic: Token

@@ -48,6 +48,7 @@ from dragoman_bus.protocol.payloads import (
     InstanceState,
     LeaseData,
 )
+from dragoman_bus.protocol.subjects import ask_subject
 from dragoman_bus.protocol.timestamps import format_timestamp
 from dragoman_bus.registry.keeper import card_digest
 from dragoman_bus.service.intake import check_submission, is_meant_for, refusal
@@ -265,7 +266,9 @@ class Instance:
                 retry_after=RETRY_AFTER_SECONDS,
                 task_id=data.task_id,
             )
-        self._accept(self._job(message, delivery.reply, delivery.data))
+        job = self._job(message, delivery.reply, delivery.data)
+        job.speaks_first = delivery.subject == ask_subject(data.skill)
+        self._accept(job)
 
     def _submit_again(self, known: Job, message: TaskSubmit, reply: str) -> None:
         data = message.data
@@ -314,6 +317,8 @@ class Instance:
 
     async def _work(self, job: Job) -> None:
         try:
+            if job.speaks_first:
+                await job.stream.status(TaskState.WORKING)
             outcome = await self._run(job)
             await self._finish(job, outcome)
         except asyncio.CancelledError:
@@ -343,7 +348,7 @@ class Instance:
             )
         except PayloadTooLarge as error:
             failed = error_of(error, side_effects="possible")
-            ended = await job.stream.final(TaskState.FAILED, error=failed)
+            ended = await job.stream.final(TaskState.FAILED, error=failed, usage=outcome.usage)
         except DragomanError as error:
             # The log has it: whoever asks later gets it in a snapshot.
             logger.warning("the end of task %s was not delivered: %s", job.task_id, error)

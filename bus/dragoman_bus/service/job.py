@@ -113,6 +113,10 @@ class Job:
         self.cancel_reason: ErrorObject | None = None
         self.canceled_at: float | None = None
         self.work: asyncio.Task[None] | None = None
+        self.speaks_first = False
+        """Whether the caller is told at once who has the task, so that it can cancel it."""
+        self.usage: Usage | None = None
+        """What the task has used so far, for one that ends before its skill does."""
         self.deadline = self._deadline()
         self._answer: asyncio.Future[Message] | None = None
         self._replies: set[str] = set()

@@ -119,6 +119,17 @@ async def test_leaving_early_cancels_the_losers(field: Field) -> None:
     assert stopped == {"slow", "slower"}
 
 
+async def test_an_agent_speaks_up_before_its_skill_begins(field: Field) -> None:
+    await field.member("slow", None)
+    async with field.bus.scatter("guess", "what?") as outcomes:
+        while field.calls != ["slow"]:
+            await asyncio.sleep(0.01)
+    # Nothing but its first message tells who has the task; it was there before the skill began.
+    late = await outcomes.settle(5)
+    assert [outcome.agent for outcome in late] == ["slow"]
+    assert await asyncio.wait_for(field.canceled.get(), 10) == "slow"
+
+
 async def test_when_nobody_listens_that_is_known_at_once(field: Field) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
