@@ -15,6 +15,7 @@ from msgspec import UNSET
 
 from dragoman_agents.schemas import SchemaSignature
 from dragoman_agents.signature import Signature, read_signature
+from dragoman_bus.client import Bus
 from dragoman_bus.protocol.a2a import (
     AgentCapabilities,
     AgentCard,
@@ -31,6 +32,9 @@ __all__ = ["Agent", "Skill"]
 
 NATS_BINDING = "https://dragoman.dev/bindings/nats/v1"
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+StartHook: TypeAlias = Callable[[Bus], Awaitable[None]]
+"""Called with the bus before an agent is announced."""
 
 StopHook: TypeAlias = Callable[[], Awaitable[None] | None]
 """Called without arguments when an agent stops."""
@@ -84,8 +88,23 @@ class Agent:
         self.queue = queue
         self.models = list(models)
         self.skills: dict[str, Skill] = {}
+        self._start_hooks: list[StartHook] = []
         self._stop_hooks: list[StopHook] = []
         self._serving = 0
+
+    def on_start(self, hook: StartHook) -> StartHook:
+        """Call ``hook`` with the bus each time the agent begins to be served; a decorator too.
+
+        Hooks run in order, before the agent is announced, and may add skills; what one raises ends
+        the start.
+        """
+        self._start_hooks.append(hook)
+        return hook
+
+    async def start(self, bus: Bus) -> None:
+        """Run the start hooks."""
+        for hook in self._start_hooks:
+            await hook(bus)
 
     def on_stop(self, hook: StopHook) -> StopHook:
         """Call ``hook`` once the agent is no longer served, after its last task; a decorator too.

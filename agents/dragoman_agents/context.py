@@ -25,21 +25,31 @@ from dragoman_bus.client import Bus, Result, Submission
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import Artifact, Message, Part, Role, TaskState, text_part
 from dragoman_bus.protocol.contracts import OUTPUT_ARTIFACT, input_from_message, text_of
-from dragoman_bus.protocol.errors import LocalError, TaskFailed
+from dragoman_bus.protocol.errors import LocalError, RemoteError, TaskFailed
 from dragoman_bus.protocol.payloads import Cost, EventData, Lineage, ModelIdentity, Usage
+from dragoman_bus.protocol.receipts import EnsembleReceipt
 from dragoman_bus.service import Job
 
 __all__ = ["Context"]
 
 
 class Context:
-    """One task, from the inside of its skill."""
+    """One task, from the inside of its skill.
+
+    Attributes:
+        reason: Why this agent or that member answered; goes into the receipt.
+        candidates: Who could have answered; goes into the receipt.
+        account: How an ensemble came to its answer; goes into the receipt.
+    """
 
     def __init__(self, job: Job, agent: str, bus: Bus) -> None:
         self._job = job
         self._agent = agent
         self._bus = bus
         self.model: ModelIdentity | None = None
+        self.reason: str | None = None
+        self.candidates: list[str] | None = None
+        self.account: EnsembleReceipt | None = None
         self.emitted: list[str] = []
         self.has_emitted = False
 
@@ -142,17 +152,42 @@ class Context:
             LocalError: ``LIMIT_EXCEEDED`` when no hop remains.
             DragomanError: whatever the child task raises.
         """
-        options = self._within_limits() | await self._job.delegation(skill, agent, input)
+        options = self.below() | await self._job.delegation(skill, agent, input)
         try:
             result = await self._bus.ask(skill, input, agent=agent, **options)
-        except TaskFailed as error:
-            if "delivery" in options:
+        except RemoteError as error:
+            if "delivery" in options and isinstance(error, TaskFailed):
                 # A durable task has used up its own attempts; asked again, it tells the same end.
                 error.retryable = False
+            if error.task_usage is not None:
+                self.report_usage(error.task_usage)
             raise
         if result.usage is not None:
             self.report_usage(result.usage)
         return result
+
+    @property
+    def bus(self) -> Bus:
+        """The bus, for what is no delegation; tasks given to others take ``below()`` along."""
+        return self._bus
+
+    @property
+    def above(self) -> tuple[str, ...]:
+        """The agents that delegated the task down to this one, the root's first."""
+        lineage = self._job.data.lineage
+        return () if isinstance(lineage, UnsetType) else tuple(lineage.path)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether the task survives the death of this process."""
+        return self._job.data.delivery == "durable"
+
+    async def durably(self, skill: str, agent: str | None, input: Any) -> dict[str, Any]:
+        """Options of ``Bus.submit`` that make a task below a durable one the same in every attempt.
+
+        Empty when this task is not durable.
+        """
+        return await self._job.delegation(skill, agent, input)
 
     def afterwards(self, skill: str, input: Any, *, agent: str | None = None) -> str:
         """Submit a durable task once this one has completed, together with its end; its id.
@@ -163,7 +198,7 @@ class Context:
             LocalError: ``NOT_CONFIGURED``: this task is not durable.
         """
         submission = Submission(
-            skill=skill, input=input, agent=agent, delivery="durable", **self._within_limits()
+            skill=skill, input=input, agent=agent, delivery="durable", **self.below()
         )
         data = submission.data(time.time())
         self._job.send_afterwards(data)
@@ -178,8 +213,12 @@ class Context:
         document = Raw(msgspec.json.encode(payload))
         self._job.send_afterwards(EventData(topic=topic, event=event, payload=document))
 
-    def _within_limits(self) -> dict[str, Any]:
-        """What a task below this one may use."""
+    def below(self) -> dict[str, Any]:
+        """Options of ``Bus.submit`` for a task below this one: what remains of the limits, lineage.
+
+        Raises:
+            LocalError: ``LIMIT_EXCEEDED`` when no hop remains.
+        """
         limits = self._job.data.limits
         hops = remaining_hops(limits)
         if hops < 1:
@@ -199,8 +238,21 @@ class Context:
         Raises:
             LocalError: ``LIMIT_EXCEEDED`` when that is more than the task may use.
         """
-        self._job.usage = total = add_usage(self.usage, usage)
-        check_limits(self._job.data.limits, total)
+        self.count_usage(usage)
+        self.check_limits()
+
+    def count_usage(self, usage: Usage) -> None:
+        """Add to what the task used, and judge later: for what is learned while it ends."""
+        self._job.usage = add_usage(self.usage, usage)
+
+    def check_limits(self) -> None:
+        """Refuse to go on when the task has used more than it may.
+
+        Raises:
+            LocalError: ``LIMIT_EXCEEDED``.
+        """
+        if self.usage is not None:
+            check_limits(self._job.data.limits, self.usage)
 
     def served_by(self, *, provider: str, family: str, model: str | None = None) -> None:
         """Say which model produced the output."""

@@ -14,6 +14,7 @@ from typing import Any
 from dragoman_agents.agent import Agent
 from dragoman_agents.configuration.tables import AgentDeclaration, SkillDeclaration
 from dragoman_agents.context import Context
+from dragoman_agents.ensembles.agents.declaring import declared_ensemble
 from dragoman_agents.loading import load_agent
 from dragoman_agents.models import port
 from dragoman_agents.models.errors import ModelError
@@ -42,7 +43,7 @@ def build_agent(declaration: AgentDeclaration) -> Agent:
 
 
 def declared_agent(declaration: AgentDeclaration, *, adapter: ModelAdapter | None = None) -> Agent:
-    """An ``Agent`` whose skills ask the declared model.
+    """An ``Agent`` whose skills ask the declared model, or its members if it is an ensemble.
 
     Args:
         declaration: A table without ``module``.
@@ -52,6 +53,8 @@ def declared_agent(declaration: AgentDeclaration, *, adapter: ModelAdapter | Non
     Raises:
         NotConfigured: the model's key or package is missing.
     """
+    if declaration.ensemble is not None:
+        return declared_ensemble(declaration)
     if declaration.name is None or declaration.model is None:
         raise NotConfigured(f"{declaration.label} is not declared without code: it has a module")
     settings = declaration.model

@@ -105,8 +105,11 @@ class SkillRunner:
             skill=skill.card.id,
             contract=skill.contract.digest,
             model=context.model or UNSET,
+            reason=context.reason or UNSET,
+            candidates=context.candidates or UNSET,
             queued_milliseconds=round((started - job.accepted_at) * 1000, 3),
             run_milliseconds=round((time.monotonic() - started) * 1000, 3),
+            ensemble=context.account or UNSET,
         )
 
     def _unexpected(self, job: Job, error: Exception) -> ErrorObject:

@@ -48,10 +48,11 @@ async def serving(
         NotConfigured: the agent has no skill.
         BusUnavailable: the server has no JetStream, or refuses a subject.
     """
-    announce = agent.announcement()
     limits = InstanceLimits(slots=agent.concurrency, queue=agent.queue, lease_seconds=lease_seconds)
-    threads = ThreadPoolExecutor(agent.concurrency, thread_name_prefix=f"dragoman-{agent.name}")
     async with agent.open(), Bus(transport, name=agent.name[:50]) as bus:
+        await agent.start(bus)
+        announce = agent.announcement()
+        threads = ThreadPoolExecutor(agent.concurrency, thread_name_prefix=f"dragoman-{agent.name}")
         runner = SkillRunner(agent, bus, threads)
         instance = Instance(transport, announce, runner, limits)
         runner.instance = instance

@@ -8,11 +8,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from dragoman_agents.configuration.durability import DurableTable
+from dragoman_agents.configuration import ensembles
 from dragoman_agents.configuration.tables import (
     AgentDeclaration,
     BusSettings,
@@ -35,7 +36,18 @@ TABLES: Mapping[str, type[msgspec.Struct]] = {
     "agents.model": ModelSettings,
     "agents.model.price": PriceSettings,
     "agents.skills": SkillDeclaration,
+    "agents.ensemble": ensembles.SharedTable,
+    "agents.ensemble.members": ensembles.MemberTable,
+    "agents.ensemble.stages": ensembles.StageTable,
+    "agents.ensemble.stages.members": ensembles.MemberTable,
+    "agents.ensemble.checkers": ensembles.MemberTable,
+    "agents.ensemble.judges": ensembles.MemberTable,
 }
+
+ENSEMBLES: Mapping[str, type[msgspec.Struct]] = {
+    str(table.__struct_config__.tag): table for table in get_args(ensembles.EnsembleTable)
+}
+"""The tables of ``[agents.ensemble]`` by their kind."""
 
 HINTS: Mapping[str, str] = {
     "ack_wait_seconds": "ack_wait_seconds = 30 (three at least)",
@@ -52,6 +64,20 @@ HINTS: Mapping[str, str] = {
     "description": 'description = "Summarizes text"',
     "durable": "[durable] with max_queued_tasks = 100000",
     "embedded": "embedded = true",
+    "agreement": 'agreement = "normalized" or agreement = { by = "field", path = "label" }',
+    "check": 'check = "review" (the skill of whoever checks)',
+    "compare": 'compare = "compare" (the skill of the judges)',
+    "ensemble": '[agents.ensemble] with kind = "consensus", skill and members',
+    "fallback": 'fallback = "same_price" (or "none", "free_only", "any")',
+    "kind": f"kind = {' or '.join(f'{kind!r}' for kind in ENSEMBLES)}".replace("'", '"'),
+    "agent": 'agent = "rules" (the name of an agent)',
+    "by": 'by = "field" (or "number", "rounding", "judge", "embedding")',
+    "path": 'path = "verdict.label"',
+    "skill": 'skill = "classify" (the skill of the members)',
+    "step": "step = 0.01",
+    "members": 'members = ["gpt", "llama"] (names of agents)',
+    "quorum": "quorum = 2",
+    "stages": '[[agents.ensemble.stages]] with members = ["small"]',
     "id": 'id = "summarize" (lower-case letters, digits, - and _)',
     "input_per_million_tokens": "input_per_million_tokens = 0.25",
     "max_age_seconds": "max_age_seconds = 604800 (seven days)",
@@ -130,10 +156,11 @@ def explain(
     steps: list[str | int] = [*place, *_steps(located["path"] or "")]
     field = FIELD.match(what)
     if field is not None:
-        table, key = _named(steps), field[2]
+        key = field[2]
         described = _describe(steps, data)
         if field[1] == "contains unknown":
-            return ConfigurationError(_unknown(key, table), origin=origin, table=described, key=key)
+            known = _keys_of(steps, data)
+            return ConfigurationError(_unknown(key, known), origin=origin, table=described, key=key)
         return ConfigurationError(
             f"is missing; write {_hint(key)}", origin=origin, table=described, key=key
         )
@@ -191,8 +218,19 @@ def _child(value: Any, step: str | int) -> Any:
         return None
 
 
-def _unknown(key: str, table: str) -> str:
-    known = TABLES[table].__struct_fields__ if table in TABLES else ()
+def _keys_of(steps: list[str | int], data: Mapping[str, Any]) -> tuple[str, ...]:
+    """What may stand in a table; in that of an ensemble it depends on its kind."""
+    name = _named(steps)
+    if name != "agents.ensemble":
+        return TABLES[name].__struct_fields__ if name in TABLES else ()
+    here: Any = data
+    for step in steps:
+        here = _child(here, step)
+    kind = here.get("kind") if isinstance(here, dict) else None
+    return ENSEMBLES.get(str(kind), ensembles.SharedTable).__struct_fields__
+
+
+def _unknown(key: str, known: tuple[str, ...]) -> str:
     close = MISTAKEN_KEYS.get(key)
     if close not in known:
         close = next(iter(difflib.get_close_matches(key, known, n=1)), None)

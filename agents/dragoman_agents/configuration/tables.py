@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator, SchemaError
 from msgspec import Meta, Struct, field
 
 from dragoman_agents.configuration.durability import DurableTable
+from dragoman_agents.configuration.ensembles import EnsembleTable
 from dragoman_agents.models.settings import ListedPrice, ModelSettings
 from dragoman_agents.prompts import placeholders
 
@@ -147,7 +148,9 @@ class AgentDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         version: The agent's own version.
         model: The model it asks: a table, or in the file the name of one of ``models``.
         prompt: Instructions that stand above every conversation (the system prompt).
-        skills: What it can do; at least one.
+        skills: What it can do; at least one. Of an ensemble: its skill with a contract of its own;
+            absent: the contract of its members.
+        ensemble: Instead of a model: the members that do the work, and how they work together.
         concurrency: How many tasks one replica runs at once; absent: the agent's own default.
         replicas: How many processes serve it.
     """
@@ -159,11 +162,12 @@ class AgentDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model: ModelSettings | None = None
     prompt: Text | None = None
     skills: tuple[SkillDeclaration, ...] = ()
+    ensemble: EnsembleTable | None = None
     concurrency: Count | None = None
     replicas: Count = 1
 
     def __post_init__(self) -> None:
-        declared = ("name", "description", "model", "prompt", "skills")
+        declared = ("name", "description", "model", "prompt", "skills", "ensemble")
         given = [key for key in declared if getattr(self, key)]
         if self.module is not None:
             if self.version != "1.0.0":
@@ -171,12 +175,30 @@ class AgentDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if given:
                 raise ValueError(f"module says all about the agent; remove {', '.join(given)}")
             return
+        if self.ensemble is not None:
+            self._check_ensemble(self.ensemble, given)
+            return
         missing = [key for key in ("name", "description", "model", "skills") if key not in given]
         if missing:
             raise ValueError(f"write module, or for an agent without code also {_list(missing)}")
         ids = [skill.id for skill in self.skills]
         if len(set(ids)) < len(ids):
             raise ValueError("two skills have the same id")
+
+    def _check_ensemble(self, ensemble: EnsembleTable, given: list[str]) -> None:
+        foreign = [key for key in given if key in ("model", "prompt")]
+        if foreign:
+            raise ValueError(f"an ensemble has members instead of a model; remove {_list(foreign)}")
+        if self.name is None:
+            raise ValueError("an ensemble needs a name")
+        if [skill.id for skill in self.skills] not in ([], [ensemble.skill]):
+            raise ValueError(
+                f"an ensemble has one skill, here {ensemble.skill!r}; write [[agents.skills]] with "
+                "that id, or leave it out to take over the members' contract"
+            )
+        members = [one if isinstance(one, str) else one.agent for one in ensemble.members]
+        if self.name in members:
+            raise ValueError(f"{self.name!r} cannot be a member of itself")
 
     @property
     def label(self) -> str:

@@ -117,6 +117,19 @@ class QualityTable:
             count[0] += float(right)
             count[1] += 1
 
+    def replace(self, tallies: Mapping[tuple[str, str], tuple[float, float]]) -> None:
+        """Take over what was learned elsewhere: right and seen, by member and subject.
+
+        The empty subject is that of tasks whose subject nobody said; all count for the member as
+        a whole.
+        """
+        self._counts = {}
+        for (member, subject), (right, seen) in tallies.items():
+            for key in {(member, subject), (member, "")}:
+                count = self._counts.setdefault(key, [0.0, 0.0])
+                count[0] += right
+                count[1] += seen
+
     def overall(self, member: str) -> float:
         """Expected quality over all subjects."""
         right, seen = self._counts.get((member, ""), (0.0, 0.0))

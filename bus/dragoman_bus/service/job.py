@@ -109,7 +109,6 @@ class Job:
         self.accepted_at = time.monotonic()
         self.started_at: float | None = None
         self.ended_at: float | None = None
-        self.usage: Usage | None = None
         self.cancel_reason: ErrorObject | None = None
         self.canceled_at: float | None = None
         self.work: asyncio.Task[None] | None = None

@@ -1,0 +1,342 @@
+"""The table ``[agents.ensemble]`` as types, one for each kind; code takes the same options.
+
+What the options mean is said in docs/ensembles.md and spec/ensembles.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+__all__ = [
+    "AgreementTable",
+    "ByEmbedding",
+    "ByField",
+    "ByJudge",
+    "ByNumber",
+    "ByRounding",
+    "CascadeTable",
+    "ConsensusTable",
+    "CrossCheckTable",
+    "EnsembleTable",
+    "FailoverTable",
+    "JudgeTable",
+    "MapReduceTable",
+    "MemberTable",
+    "RouterTable",
+    "SharedTable",
+    "StageTable",
+]
+
+Token = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,63}$(?!\n)")]
+Text = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=1, le=65536)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Amount = Annotated[float, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+
+
+class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class MemberTable(_Table, frozen=True, kw_only=True):
+    """A member with what its announcement does not say.
+
+    Attributes:
+        agent: Its name.
+        price: What a call costs; 0 for a free one. Absent: by the price that it announces.
+        weight: How much its vote counts; absent: what was learned.
+        canary: For a router: the part of all contexts that goes to it whatever the policy says.
+    """
+
+    agent: Token
+    price: Amount | None = None
+    weight: Amount | None = None
+    canary: Share = 0.0
+
+
+class _By(_Table, tag_field="by", frozen=True, kw_only=True):
+    pass
+
+
+class ByField(_By, tag="field", frozen=True, kw_only=True):
+    """The same in one member of an object: ``path = "verdict.label"``."""
+
+    path: Text
+    normalized: bool = False
+
+
+class ByNumber(_By, tag="number", frozen=True, kw_only=True):
+    """Numbers that differ by at most ``absolute``, or by ``relative`` of the larger one."""
+
+    absolute: Amount = 0.0
+    relative: Share = 0.0
+
+
+class ByRounding(_By, tag="rounding", frozen=True, kw_only=True):
+    """The same number on a grid of ``step``."""
+
+    step: Annotated[float, Meta(gt=0)]
+
+
+class ByJudge(_By, tag="judge", frozen=True, kw_only=True):
+    """Another agent says whether two answers mean the same.
+
+    Its skill takes ``{"first": …, "second": …}`` and gives true or false.
+    """
+
+    skill: Token
+    agent: Token | None = None
+
+
+class ByEmbedding(_By, tag="embedding", frozen=True, kw_only=True):
+    """Another agent makes vectors of the answers; near ones say the same.
+
+    Its skill takes text and gives a list of numbers.
+    """
+
+    skill: Token
+    agent: Token | None = None
+    threshold: Share = 0.8
+
+
+AgreementTable: TypeAlias = (
+    Literal["exact", "normalized"] | ByField | ByNumber | ByRounding | ByJudge | ByEmbedding
+)
+"""When two answers say the same."""
+
+
+class SharedTable(_Table, tag_field="kind", frozen=True, kw_only=True):
+    """What ensembles of every kind have.
+
+    Attributes:
+        skill: What it offers, and what its members are asked for.
+        members: Agents by name, in order of preference; absent: whoever has the skill.
+        families: Instead: one agent for each of these model families.
+        tags: Of agents that are found, only those whose skill has all these tags.
+        wait_seconds: How long members may take; absent: as long as the deadline allows.
+        unknown_price: Whether members of unknown price are asked when the task's money is limited.
+        expected_output_tokens: How long an answer is expected to be, to compare prices.
+    """
+
+    skill: Token
+    members: tuple[Token | MemberTable, ...] = ()
+    families: tuple[Text, ...] = ()
+    tags: tuple[Text, ...] = ()
+    wait_seconds: Seconds | None = None
+    unknown_price: Literal["refuse", "allow"] = "refuse"
+    expected_output_tokens: Count = 500
+
+    def __post_init__(self) -> None:
+        names = [one if isinstance(one, str) else one.agent for one in self.members]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"members names {name!r} twice")
+        if self.members and (self.families or self.tags):
+            raise ValueError("give members, or families and tags by which they are found, not both")
+
+
+class ConsensusTable(SharedTable, tag="consensus", frozen=True, kw_only=True):
+    """Members vote.
+
+    Attributes:
+        quorum: So many must agree.
+        agreement: When two answers say the same.
+        tie: What equal weights mean.
+        minimum_share: The winner's part of all weight that was cast, else it abstains.
+        minimum_confidence: How likely right the answer must be, else it abstains.
+        stop_early: Whether members are stopped once the verdict cannot change. Otherwise all are
+            heard, which costs more and tells all dissent.
+        learn: From labelled results only, or also from what the other members say.
+        choices: How many different answers chance would pick from.
+        margin: How far below the best member another one may be and still vote.
+    """
+
+    quorum: Count = 1
+    agreement: AgreementTable = "exact"
+    tie: Literal["first_member", "abstain"] = "first_member"
+    minimum_share: Share = 0.0
+    minimum_confidence: Share = 0.0
+    stop_early: bool = True
+    learn: Literal["labels", "consensus"] = "labels"
+    choices: Annotated[int, Meta(ge=2)] = 2
+    margin: Share = 0.10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.members and self.quorum > len(self.members):
+            raise ValueError(
+                f"quorum is {self.quorum}, and there are only {len(self.members)} members"
+            )
+
+
+class StageTable(_Table, frozen=True, kw_only=True):
+    """Members of a cascade that are asked together.
+
+    Attributes:
+        members: Their names.
+        quorum: How many must agree; absent: all of them.
+        minimum_confidence: What their own confidence must reach, where they tell one.
+    """
+
+    members: Annotated[tuple[Token | MemberTable, ...], Meta(min_length=1)]
+    quorum: Count | None = None
+    minimum_confidence: Share = 0.0
+
+
+class CascadeTable(SharedTable, tag="cascade", frozen=True, kw_only=True):
+    """The cheapest capable members first, the next stage when their answer is doubtful.
+
+    Attributes:
+        stages: What to try, in order; absent: one stage for each member, cheapest first.
+        agreement: When two answers say the same.
+        confidence: The member of an answer that tells how sure it is; absent: none does.
+        minimum_confidence: What it must reach, in stages that do not say it themselves.
+        check: A skill that is asked whether an answer is acceptable; absent: none is.
+        on_doubt: When the last stage is doubtful: its answer all the same, or none.
+    """
+
+    stages: tuple[StageTable, ...] = ()
+    agreement: AgreementTable = "exact"
+    confidence: Text | None = None
+    minimum_confidence: Share = 0.0
+    check: Token | None = None
+    check_agent: Token | None = None
+    on_doubt: Literal["answer", "abstain"] = "answer"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stages and (self.members or self.families or self.tags):
+            raise ValueError("stages name their members; remove members, families and tags")
+        for stage in self.stages:
+            if stage.quorum is not None and stage.quorum > len(stage.members):
+                raise ValueError("a stage's quorum is larger than the number of its members")
+
+
+class FailoverTable(SharedTable, tag="failover", frozen=True, kw_only=True):
+    """The first member that can; another one when it fails.
+
+    Attributes:
+        fallback: What a stand-in may cost: there is none; no more than the first; nothing; any.
+        hedge_percentile: After so much of the usual latency a second one is asked as well.
+        attempts_per_member: How often one member is asked at most for one task.
+    """
+
+    fallback: Literal["none", "same_price", "free_only", "any"] = "same_price"
+    hedge_percentile: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    attempts_per_member: Count = 3
+
+
+class RouterTable(SharedTable, tag="router", frozen=True, kw_only=True):
+    """One member per task, chosen by policy.
+
+    Attributes:
+        default: The member to rely on while nothing speaks for another.
+        price_weight: How much quality (0 to 1) one unit of money is worth.
+        latency_weight: How much quality one second is worth.
+        load_weight: How much quality a member without a free slot loses.
+        within: Among members at most so far below the best quality, the cheapest is taken.
+        caution: By how many standard errors a member must be better than the best single one.
+        subject: The member of the input that says what a task is about.
+        capabilities: What a member must have, as tags of its skill.
+        max_seconds: A member that usually takes longer is out of the question.
+        sticky: Whether the tasks of one context go to the same member.
+        fallback: What a stand-in may cost when the chosen one fails.
+        agreement: When an answer is the one that a label says.
+    """
+
+    default: Token | None = None
+    price_weight: Amount = 0.0
+    latency_weight: Amount = 0.0
+    load_weight: Amount = 0.0
+    within: Share = 0.0
+    caution: Amount = 1.5
+    subject: Text | None = None
+    capabilities: tuple[Text, ...] = ()
+    max_seconds: Seconds | None = None
+    sticky: bool = True
+    fallback: Literal["none", "same_price", "free_only", "any"] = "same_price"
+    agreement: AgreementTable = "exact"
+
+
+class CrossCheckTable(SharedTable, tag="cross_check", frozen=True, kw_only=True):
+    """The first member answers, checkers judge, and it may repair.
+
+    Attributes:
+        check: The checkers' skill: it takes ``{"question", "answer", "criteria"}`` and gives
+            ``{"ok": true or false, "why": text}``.
+        checkers: Who checks; absent: whoever has that skill.
+        criteria: What a good answer fulfils.
+        approvals: How many checkers must accept it; absent: more than half of them.
+        repairs: How often the answer may be repaired.
+        repair: A skill that repairs: it takes ``{"question", "answer", "objections"}`` and gives
+            an answer. Absent: the question is asked again, of the next member where there is one.
+        on_doubt: When no answer was accepted: the last one all the same, or none.
+    """
+
+    check: Token
+    checkers: tuple[Token | MemberTable, ...] = ()
+    criteria: tuple[Text, ...] = ()
+    approvals: Count | None = None
+    repairs: Annotated[int, Meta(ge=0, le=16)] = 1
+    repair: Token | None = None
+    on_doubt: Literal["answer", "abstain"] = "abstain"
+
+
+class JudgeTable(SharedTable, tag="judge", frozen=True, kw_only=True):
+    """Members answer, judges compare the answers in pairs, the best one is given.
+
+    Attributes:
+        compare: The judges' skill: it takes ``{"question", "first", "second", "criteria"}`` and
+            gives ``"first"``, ``"second"`` or ``"tie"``.
+        judges: Who compares; absent: whoever has that skill.
+        criteria: What makes an answer the better one.
+        agreement: Answers that say the same are compared once.
+    """
+
+    compare: Token
+    judges: tuple[Token | MemberTable, ...] = ()
+    criteria: tuple[Text, ...] = ()
+    agreement: AgreementTable = "exact"
+
+
+class MapReduceTable(SharedTable, tag="map_reduce", frozen=True, kw_only=True):
+    """A long text in pieces for the members, and the answers put together again.
+
+    Attributes:
+        text: The member of the input that is cut into pieces.
+        size: Characters of a piece.
+        overlap: Characters that a piece repeats of the one before.
+        combine: The skill that joins answers: it takes ``{"parts": [text, …]}``. Absent: the
+            answers themselves are put to ``skill`` again, as one text.
+        combiner: Who joins; absent: any agent with that skill.
+        fan_in: How many answers are joined at once.
+        at_once: How many pieces are at work at the same time.
+    """
+
+    text: Text = "text"
+    size: Annotated[int, Meta(ge=1)] = 8000
+    overlap: Annotated[int, Meta(ge=0)] = 0
+    combine: Token | None = None
+    combiner: Token | None = None
+    fan_in: Annotated[int, Meta(ge=2)] = 8
+    at_once: Count = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.overlap > self.size // 2:
+            raise ValueError("overlap is at most half of size")
+
+
+EnsembleTable: TypeAlias = (
+    ConsensusTable
+    | CascadeTable
+    | FailoverTable
+    | RouterTable
+    | CrossCheckTable
+    | JudgeTable
+    | MapReduceTable
+)
+"""Any kind of ensemble."""

@@ -1,0 +1,12 @@
+"""Ensembles on the bus: agents made of agents, each with the skill of its members.
+
+Spec: spec/ensembles.md. One function for each kind makes an ``Agent`` to ``serve`` or to test; the
+same kinds can be declared in a configuration file (``[agents.ensemble]``).
+"""
+
+from __future__ import annotations
+
+from dragoman_agents.ensembles.agents.members import Member
+from dragoman_agents.ensembles.agents.voting import consensus
+
+__all__ = ["Member", "consensus"]

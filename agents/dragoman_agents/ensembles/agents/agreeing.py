@@ -1,0 +1,155 @@
+"""When two answers say the same, as options say it; judges and embeddings are asked on the bus.
+
+Spec: spec/ensembles.md, agreement. The pure ways are in ``ensembles.agreement``; a way that needs
+other agents is made ready with all answers before it is asked to compare them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from dragoman_agents.configuration.ensembles import (
+    AgreementTable,
+    ByEmbedding,
+    ByField,
+    ByJudge,
+    ByNumber,
+    ByRounding,
+)
+from dragoman_agents.ensembles.agents.calling import Call, Calls
+from dragoman_agents.ensembles.agents.members import Member, MemberView
+from dragoman_agents.ensembles.agents.spending import Grant
+from dragoman_agents.ensembles.agreement import (
+    Agreement,
+    Exact,
+    Judged,
+    NormalizedText,
+    NumericTolerance,
+    RoundedNumber,
+    SchemaField,
+    Similarity,
+)
+
+__all__ = ["AgreementOption", "Comparing", "agreement_of", "comparing", "said_agreement"]
+
+AgreementOption: TypeAlias = str | Mapping[str, Any]
+"""An agreement as a file says it."""
+
+
+class Comparing:
+    """An agreement for one task. Pure ones need no preparation."""
+
+    def __init__(self, agreement: Agreement) -> None:
+        self.agreement = agreement
+
+    async def prepare(self, values: Sequence[Any], calls: Calls) -> None:
+        """Ask whoever must be asked before these answers can be compared."""
+
+
+class _JudgedComparing(Comparing):
+    """A judge says whether two answers mean the same."""
+
+    def __init__(self, table: ByJudge) -> None:
+        self._table = table
+        self._judged = Judged()
+        super().__init__(self._judged)
+
+    async def prepare(self, values: Sequence[Any], calls: Calls) -> None:
+        pairs = self._judged.open_pairs(values)
+        asked = await asyncio.gather(
+            *(
+                _ask(calls, self._table, {"first": first, "second": second})
+                for first, second in pairs
+            )
+        )
+        for (first, second), call in zip(pairs, asked, strict=True):
+            # A pair that nobody could judge does not agree: the careful side.
+            self._judged.record(first, second, call.value is True)
+
+
+class _EmbeddedComparing(Comparing):
+    """Vectors of answers; near ones say the same."""
+
+    def __init__(self, table: ByEmbedding) -> None:
+        self._table = table
+        self._vectors: dict[bytes, Sequence[float]] = {}
+        super().__init__(Similarity(self._similarity, table.threshold))
+
+    async def prepare(self, values: Sequence[Any], calls: Calls) -> None:
+        texts = {msgspec.json.encode(value): value for value in values}
+        asked = await asyncio.gather(
+            *(
+                _ask(calls, self._table, value if isinstance(value, str) else key.decode())
+                for key, value in texts.items()
+            )
+        )
+        for key, call in zip(texts, asked, strict=True):
+            if isinstance(call.value, list):
+                self._vectors[key] = call.value
+
+    def _similarity(self, first: Any, second: Any) -> float:
+        one, other = msgspec.json.encode(first), msgspec.json.encode(second)
+        if one == other:
+            return 1.0
+        return _cosine(self._vectors.get(one, ()), self._vectors.get(other, ()))
+
+
+def said_agreement(
+    agreement: Agreement | AgreementOption | None, options: dict[str, Any]
+) -> Agreement | None:
+    """An agreement that was given as an object; one said as in a file joins the options."""
+    if isinstance(agreement, str | Mapping):
+        options["agreement"] = agreement
+        return None
+    return agreement
+
+
+def agreement_of(table: AgreementTable | Agreement) -> Agreement:
+    """The agreement that options name; one that asks other agents compares exactly by itself."""
+    if isinstance(table, ByField):
+        return SchemaField(table.path, NormalizedText() if table.normalized else None)
+    if isinstance(table, ByNumber):
+        return NumericTolerance(table.absolute, table.relative)
+    if isinstance(table, ByRounding):
+        return RoundedNumber(table.step)
+    if isinstance(table, ByJudge | ByEmbedding) or table == "exact":
+        return Exact()
+    if table == "normalized":
+        return NormalizedText()
+    assert not isinstance(table, str)
+    return table
+
+
+def comparing(table: AgreementTable | Agreement) -> Comparing:
+    """The agreement for one task."""
+    if isinstance(table, ByJudge):
+        return _JudgedComparing(table)
+    if isinstance(table, ByEmbedding):
+        return _EmbeddedComparing(table)
+    return Comparing(agreement_of(table))
+
+
+async def _ask(calls: Calls, table: ByJudge | ByEmbedding, input: Any) -> Call:
+    """Ask the named agent, or whoever has the skill."""
+    member = MemberView(member=Member(agent=table.agent or table.skill))
+    return await calls.ask(
+        member,
+        grant=Grant(members=(member,)),
+        role="judge",
+        skill=table.skill,
+        input=input,
+        anyone=table.agent is None,
+    )
+
+
+def _cosine(first: Sequence[float], second: Sequence[float]) -> float:
+    if len(first) != len(second) or not first:
+        return 0.0
+    dot = math.fsum(a * b for a, b in zip(first, second, strict=True))
+    length = math.hypot(*first) * math.hypot(*second)
+    return max(0.0, min(1.0, dot / length)) if length else 0.0

@@ -1,0 +1,316 @@
+"""An ensemble is an agent: it has the skill of its members, and its answer comes from theirs.
+
+Spec: spec/ensembles.md. What the kinds have in common: finding members, taking over their contract,
+limits, the account in the receipt, and the skill ``feedback`` where something is learned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from dragoman_agents.agent import Agent
+from dragoman_agents.configuration.ensembles import MemberTable, SharedTable
+from dragoman_agents.context import Context
+from dragoman_agents.ensembles.agents.accounts import absence
+from dragoman_agents.ensembles.agents.calling import Call, Calls
+from dragoman_agents.ensembles.agents.learning import FeedbackResult, Learning
+from dragoman_agents.ensembles.agents.members import (
+    ENSEMBLE_TAG,
+    Member,
+    MemberView,
+    Missing,
+    Roster,
+)
+from dragoman_agents.ensembles.agents.spending import BYTES_PER_TOKEN, Spending
+from dragoman_bus.client import Bus
+from dragoman_bus.protocol.errors import NotConfigured, TaskFailed
+from dragoman_bus.protocol.payloads import Contract
+from dragoman_bus.protocol.receipts import (
+    EnsembleKind,
+    EnsembleReceipt,
+    EnsembleVerdict,
+    MemberReport,
+)
+from dragoman_bus.registry.view import AgentView
+
+__all__ = ["Ensemble", "Task", "as_members", "configured"]
+
+logger = logging.getLogger("dragoman.ensembles")
+
+CONCURRENCY = 64
+"""Tasks at once: an ensemble does little but wait."""
+QUEUE = 256
+WAIT_WORDS_SECONDS = 3.0
+FEEDBACK = "feedback"
+Table = TypeVar("Table", bound=SharedTable)
+
+
+class Task:
+    """One task of an ensemble: who can be asked, the calls, and the account.
+
+    Args:
+        ctx: The task's context.
+        kind: The ensemble's kind.
+        calls: What is asked.
+        members: Who can be asked now.
+        missing: Who cannot.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        kind: EnsembleKind,
+        calls: Calls,
+        members: Sequence[MemberView],
+        missing: Sequence[Missing],
+    ) -> None:
+        self.ctx = ctx
+        self.kind = kind
+        self.calls = calls
+        self.members = list(members)
+        self.missing = list(missing)
+
+    def tell(
+        self,
+        verdict: EnsembleVerdict,
+        reason: str,
+        reports: Sequence[MemberReport],
+        *,
+        chosen: Call | None = None,
+        **facts: Any,
+    ) -> None:
+        """Put the account into the receipt.
+
+        Args:
+            verdict: How it ended.
+            reason: Why, in words.
+            reports: What each member did; those that are missing are added.
+            chosen: The call whose answer is given.
+            facts: Further members of ``EnsembleReceipt``.
+        """
+        ctx = self.ctx
+        ctx.reason = reason[:1024]
+        ctx.candidates = [member.name for member in self.members][:1024]
+        ctx.model = None if chosen is None else chosen.model
+        told = {report.agent for report in reports}
+        absent = [absence(one) for one in self.missing if one.agent not in told]
+        ctx.account = EnsembleReceipt(
+            kind=self.kind,
+            verdict=verdict,
+            reason=reason[:1024],
+            members=[*reports, *absent][:1024],
+            served_by=UNSET if chosen is None else chosen.name,
+            **{name: value for name, value in facts.items() if value is not None},
+        )
+
+    def abstain(self, reason: str, reports: Sequence[MemberReport], **facts: Any) -> TaskFailed:
+        """The error of an ensemble that gives no answer, with the account told.
+
+        When no member gave an answer, it is their error: the first of those that may be healed by
+        a retry, else the first.
+        """
+        self.tell("abstained", reason, reports, **facts)
+        log = self.calls.log
+        errors = [call.error for call in log if call.error is not None]
+        if any(call.result is not None for call in log):
+            return TaskFailed(reason, code="ABSTAINED")
+        if any(call.stopped for call in log):
+            return TaskFailed("no member answered in time", code="DEADLINE_EXCEEDED")
+        if not errors:
+            words = "; ".join(f"{one.agent}: {one.why}" for one in self.missing)
+            code = "LIMIT_EXCEEDED" if self.members else "AGENT_UNAVAILABLE"
+            return TaskFailed(f"no member can be asked: {words or 'nobody is there'}", code=code)
+        worst = next((error for error in errors if error.retryable), errors[0])
+        return TaskFailed(
+            f"no member answered; {worst.message}",
+            code=worst.code,
+            retryable=worst.retryable,
+            retry_after=worst.retry_after,
+            side_effects=worst.side_effects,
+        )
+
+
+class Ensemble(ABC, Generic[Table]):
+    """The common part of every kind.
+
+    Args:
+        name: The agent's name.
+        table: Its options.
+        description: For people and for models that choose among agents.
+        contract: Of its skill, with the skill's description; absent: that of its members.
+    """
+
+    kind: ClassVar[EnsembleKind]
+    table: Table
+
+    def __init__(
+        self,
+        name: str,
+        table: Table,
+        *,
+        description: str | None = None,
+        version: str = "1.0.0",
+        concurrency: int | None = None,
+        contract: Contract | None = None,
+    ) -> None:
+        self.table = table
+        self.contract = contract
+        self.learning: Learning | None = None
+        self.agent = Agent(
+            name,
+            description=description or f"{self.kind.replace('_', ' ')} over {table.skill}",
+            version=version,
+            concurrency=concurrency or CONCURRENCY,
+            queue=QUEUE,
+        )
+        self.roster = Roster(
+            name,
+            table.skill,
+            as_members(table.members),
+            families=table.families,
+            tags=table.tags,
+        )
+        self.agent.on_start(self.start)
+        self.agent.on_stop(self.stop)
+        if contract is not None:
+            self._offer(contract)
+
+    @abstractmethod
+    async def answer(self, task: Task, input: Any) -> Any:
+        """Answer one task.
+
+        Raises:
+            DragomanError: there is no answer; the account says why.
+        """
+
+    async def start(self, bus: Bus) -> None:
+        """Take over the members' contract, and what was learned before."""
+        await bus.directory()
+        if self.contract is None:
+            self.contract = await self._members_contract(bus)
+            self._offer(self.contract)
+        if self.learning is not None:
+            await self.learning.start(bus)
+
+    async def stop(self) -> None:
+        """Write down what was learned."""
+        if self.learning is not None:
+            await self.learning.stop()
+
+    async def run(self, input: Any, ctx: Context) -> Any:
+        """The skill."""
+        task = await self.open_task(input, ctx)
+        value = await self.answer(task, input)
+        ctx.check_limits()
+        return value
+
+    async def open_task(self, input: Any, ctx: Context) -> Task:
+        """The members that can be asked now, and the books of this task."""
+        members, missing = await self.roster.present(
+            ctx.bus, above=ctx.above, contract=self.contract
+        )
+        spending = Spending(
+            ctx,
+            self.table.unknown_price,
+            input_tokens=len(msgspec.json.encode(input)) // BYTES_PER_TOKEN,
+            output_tokens=self.table.expected_output_tokens,
+        )
+        calls = Calls(
+            ctx,
+            self.table.skill,
+            self.contract,
+            spending,
+            wait_seconds=self.table.wait_seconds,
+        )
+        return Task(ctx, self.kind, calls, members, missing)
+
+    def offer_feedback(self) -> None:
+        """Serve the skill ``feedback``: labels for tasks that were done, by their ids."""
+        learning = self.learning
+        assert learning is not None
+
+        async def feedback(
+            task_id: str,
+            truth: Any = None,
+            right: bool | None = None,
+            subject: str | None = None,
+        ) -> FeedbackResult:
+            """Learns from a label: the right answer to a task, or whether the one given is."""
+            return await learning.feedback(task_id, truth, right, subject)
+
+        self.agent.add_skill(FEEDBACK, feedback, tags=[ENSEMBLE_TAG])
+
+    def _offer(self, contract: Contract) -> None:
+        text_input = contract.text_input
+        self.agent.add_skill(
+            self.table.skill,
+            self.run,
+            description=self.agent.description,
+            tags=[ENSEMBLE_TAG, self.kind.replace("_", "-"), *self.table.tags],
+            input_schema=contract.input_schema,
+            output_schema=contract.output_schema,
+            text_input=None if isinstance(text_input, UnsetType) else text_input,
+        )
+
+    async def _members_contract(self, bus: Bus) -> Contract:
+        """The contract of the first member that is there; waits until one is."""
+        directory = await bus.directory()
+        words = asyncio.get_running_loop().call_later(WAIT_WORDS_SECONDS, self._say_waiting)
+        try:
+            views = await directory.wait_for(lambda views: self._contract_among(views) is not None)
+        finally:
+            words.cancel()
+        contract = self._contract_among(views)
+        assert contract is not None
+        return contract
+
+    def _contract_among(self, views: list[AgentView]) -> Contract | None:
+        members, _ = self.roster.among(views)
+        return next((member.contract for member in members if member.contract), None)
+
+    def _say_waiting(self) -> None:
+        names = ", ".join(member.agent for member in self.roster.named) or "any agent"
+        logger.warning(
+            "ensemble %s waits for a member that offers %r, to take over its contract: %s",
+            self.agent.name,
+            self.table.skill,
+            names,
+        )
+
+
+def as_members(members: Sequence[str | MemberTable | Member]) -> tuple[Member, ...]:
+    """Members as they are named in code or in a file."""
+    return tuple(
+        Member(agent=one)
+        if isinstance(one, str)
+        else one
+        if isinstance(one, Member)
+        else Member(agent=one.agent, price=one.price, weight=one.weight, canary=one.canary)
+        for one in members
+    )
+
+
+def configured(kind: type[Table], name: str, options: dict[str, Any]) -> Table:
+    """The options of a constructor, judged as those of a file are.
+
+    Raises:
+        NotConfigured: naming the option, and what is wrong with it.
+    """
+    given = dict(options)
+    for key in ("members", "checkers", "judges"):
+        if key in given:
+            given[key] = [
+                msgspec.to_builtins(one) if isinstance(one, msgspec.Struct) else one
+                for one in given[key]
+            ]
+    try:
+        return msgspec.convert({"kind": kind.__struct_config__.tag, **given}, kind)
+    except msgspec.ValidationError as error:
+        raise NotConfigured(f"ensemble {name}: {error}") from None

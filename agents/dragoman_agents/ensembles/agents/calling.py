@@ -1,0 +1,207 @@
+"""Asks the members of an ensemble: one, several with one publish, or durably; and sums it all up.
+
+Spec: spec/ensembles.md, asking. Whatever a member does ends here as a ``Call``: its result or its
+error, how long it took and what it used. Deadlines, limits, lineage and cancellation go with every
+task; what members used, also those that were stopped, becomes part of the ensemble's usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from dragoman_agents.context import Context
+from dragoman_agents.ensembles.agents.member_call import Call
+from dragoman_agents.ensembles.agents.members import MemberView
+from dragoman_agents.ensembles.agents.spending import Grant, Spending
+from dragoman_agents.ensembles.agents.together import (
+    RETRIES,
+    SETTLE_SECONDS,
+    Asked,
+    asked_together,
+)
+from dragoman_bus.client import Result
+from dragoman_bus.client.durable_task import DurableTask
+from dragoman_bus.client.scatter import STOPPED
+from dragoman_bus.client.task import TaskHandle
+from dragoman_bus.protocol.a2a import Message
+from dragoman_bus.protocol.errors import DragomanError, RemoteError
+from dragoman_bus.protocol.payloads import Contract, Usage
+from dragoman_bus.protocol.receipts import MemberRole
+
+__all__ = ["Call", "Calls", "forwarded"]
+
+LEAST_MARGIN_SECONDS = 0.05
+LARGEST_MARGIN_SECONDS = 1.0
+MARGIN = 0.1
+"""What part of the remaining time an ensemble keeps for itself, within the two bounds above."""
+
+
+class Calls:
+    """All that is asked of members for one task.
+
+    Args:
+        ctx: The task.
+        skill: What members are asked for.
+        contract: What their answers have to fit.
+        spending: The limits.
+        wait_seconds: How long members may take; ``None``: as long as the deadline allows.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        skill: str,
+        contract: Contract | None,
+        spending: Spending,
+        *,
+        wait_seconds: float | None = None,
+    ) -> None:
+        self.ctx = ctx
+        self.skill = skill
+        self.contract = contract
+        self.spending = spending
+        self.message = forwarded(ctx.message)
+        self.log: list[Call] = []
+        left = ctx.deadline
+        if left is not None:
+            # Members end first, so that there is an answer for who was too late.
+            left -= max(LEAST_MARGIN_SECONDS, min(LARGEST_MARGIN_SECONDS, MARGIN * left))
+        given = [seconds for seconds in (left, wait_seconds) if seconds is not None]
+        self._until = time.monotonic() + min(given) if given else None
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that members may still take."""
+        return 300.0 if self._until is None else max(0.0, self._until - time.monotonic())
+
+    async def ask(
+        self,
+        member: MemberView,
+        *,
+        grant: Grant,
+        role: MemberRole = "answer",
+        skill: str | None = None,
+        input: Any = None,
+        contract: Contract | None = None,
+        seconds: float | None = None,
+        anyone: bool = False,
+    ) -> Call:
+        """Ask one member and wait; its failure is part of the answer, not an exception.
+
+        Args:
+            member: Whom.
+            grant: What it may use; reserved for it.
+            role: What for.
+            skill: Another skill than that of the ensemble; ``contract`` is then its contract.
+            input: Instead of the ensemble's own input.
+            contract: For another skill.
+            seconds: How long at most.
+            anyone: Ask whoever has the skill; ``member`` then only stands for it.
+        """
+        other = skill is not None
+        submission = self.message if input is None else input
+        call = Call(member=member, role=role)
+        began = time.monotonic()
+        try:
+            whom = None if anyone else member.name
+            options = await self.options(whom, grant, skill or self.skill, submission, seconds)
+            task: TaskHandle | DurableTask = await self.ctx.bus.submit(
+                skill or self.skill,
+                submission,
+                agent=whom,
+                retries=RETRIES,
+                contract=contract if other else self.contract,
+                **options,
+            )
+            call.task_id = task.task_id
+            try:
+                call.result = await task.result()
+            except asyncio.CancelledError:
+                await self._stop(task, call)
+                raise
+            finally:
+                call.instance = task.instance
+        except DragomanError as error:
+            call.error = error
+            call.task_id = call.task_id or error.task_id
+        finally:
+            call.seconds = time.monotonic() - began
+            if call.result is not None:
+                call.usage = call.result.usage
+            elif isinstance(call.error, RemoteError):
+                call.usage = call.error.task_usage
+            self.note(call)
+        return call
+
+    @asynccontextmanager
+    async def together(self, grant: Grant, *, until: float | None = None) -> AsyncIterator[Asked]:
+        """Ask all of a grant at once: one publish, or for a durable task one task each.
+
+        Leaving the block stops whoever has not finished, and waits a moment for what they used.
+
+        Args:
+            grant: Whom, and what each may use.
+            until: Seconds from now after which nobody is waited for.
+        """
+        seconds = self.remaining if until is None else min(until, self.remaining)
+        asked = asked_together(self, grant, seconds)
+        await asked.open()
+        try:
+            yield asked
+        except BaseException:
+            await asked.abandon()
+            raise
+        await asked.close()
+
+    def note(self, call: Call) -> None:
+        """Take a finished call into the books."""
+        self.log.append(call)
+        self.spending.settle(call.member, call.usage, ran=call.ran)
+        if call.usage is not None:
+            self.ctx.count_usage(call.usage)
+        elif call.ran and call.member.models and not isinstance(call.result, Result):
+            # It may have used its model, and did not say how much: that makes the sum unknown.
+            self.ctx.count_usage(Usage(calls=1))
+
+    async def options(
+        self, agent: str | None, grant: Grant, skill: str, input: Any, seconds: float | None
+    ) -> dict[str, Any]:
+        """How a member's task is submitted: options of ``Bus.submit``."""
+        options = self.ctx.below() | grant.options()
+        options["deadline"] = min(self.remaining, seconds or self.remaining)
+        durably = await self.ctx.durably(skill, agent, _document(input))
+        if durably:
+            # Whether to ask again, and whom, is the ensemble's to decide.
+            options |= durably | {"maximum_attempts": 1}
+        return options
+
+    async def _stop(self, task: TaskHandle | DurableTask, call: Call) -> None:
+        """Cancel a task that nobody waits for; what it used is known when it ends soon."""
+        call.stopped = True
+        task.abandon(STOPPED)
+        if self.ctx.is_durable:
+            return  # the next attempt goes on with it, or the end of this task ends it
+        with contextlib.suppress(DragomanError, TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                try:
+                    await task.result()
+                except RemoteError as error:
+                    call.usage = error.task_usage
+
+
+def forwarded(message: Message) -> Message:
+    """The same request for another task: the same in every attempt."""
+    return msgspec.structs.replace(message, task_id=UNSET, context_id=UNSET)
+
+
+def _document(input: Any) -> Any:
+    """What tells two inputs apart, as a JSON value."""
+    return msgspec.json.decode(msgspec.json.encode(input))

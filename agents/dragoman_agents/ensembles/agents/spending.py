@@ -1,0 +1,162 @@
+"""What each member may use of a task's limits, and what it has used: reserved, then settled.
+
+Spec: spec/ensembles.md, budgets. The pure core is ``ensembles.budgets``; here prices are those
+that members announce, and limits those of the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct, UnsetType
+
+from dragoman_agents.context import Context
+from dragoman_agents.ensembles.agents.members import MemberView, Missing
+from dragoman_agents.ensembles.budgets import Amount, Budget, Reservation, UnknownPrice
+from dragoman_bus.protocol.payloads import Cost, Usage
+
+__all__ = ["Grant", "Spending"]
+
+BYTES_PER_TOKEN = 4
+"""Of text and JSON, on average: an estimate, used only to compare prices beforehand."""
+
+
+class Grant(Struct, frozen=True, kw_only=True):
+    """What each of some members may use.
+
+    Attributes:
+        members: Those that may be asked.
+        refused: Those that may not, and why.
+        max_tokens: For each; ``None`` without a limit.
+        max_cost: For each; ``None`` without a limit.
+    """
+
+    members: tuple[MemberView, ...]
+    refused: tuple[Missing, ...] = ()
+    max_tokens: int | None = None
+    max_cost: Cost | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The same as options of ``Bus.submit``."""
+        return {"max_tokens": self.max_tokens, "max_cost": self.max_cost}
+
+
+class Spending:
+    """The limits of one task, shared out among members.
+
+    Args:
+        ctx: The task.
+        unknown_price: Whether members of unknown price are asked when money is limited.
+        input_tokens: How long the input is, about.
+        output_tokens: How long an answer is expected to be.
+    """
+
+    def __init__(
+        self, ctx: Context, unknown_price: UnknownPrice, *, input_tokens: int, output_tokens: int
+    ) -> None:
+        money = ctx.remaining_cost
+        self.currency = None if money is None else money.currency
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
+        self.budget = Budget(
+            max_tokens=ctx.remaining_tokens,
+            max_money=None if money is None else money.amount,
+            unknown_price=unknown_price,
+        )
+        self._reserved: dict[str, list[Reservation]] = {}
+
+    def expected(self, member: MemberView) -> Cost | None:
+        """What a call of this member is expected to cost; ``None`` is unknown."""
+        return member.expected_cost(self.input_tokens, self.output_tokens)
+
+    def grant(self, members: Sequence[MemberView], *, parts: int | None = None) -> Grant:
+        """Reserve an equal part of what is left for each; who cannot do with it is refused.
+
+        Args:
+            members: Who is to be asked at the same time.
+            parts: Into how many parts to divide; default: as many as members.
+        """
+        able: list[MemberView] = []
+        refused: list[Missing] = []
+        for member in members:
+            obstacle = self._obstacle(member)
+            if obstacle is None:
+                able.append(member)
+            else:
+                refused.append(Missing(member.name, obstacle))
+        while able:
+            share = self._share(max(parts or 0, len(able)))
+            dearest = max(able, key=self._amount)
+            if share.money is None or self._amount(dearest) <= share.money:
+                break
+            able.remove(dearest)
+            words = f"it may cost {self._amount(dearest):.6g}, and {share.money:.6g} is its part"
+            refused.append(Missing(dearest.name, words))
+        if able and (share.tokens == 0 or (share.money == 0 and any(map(self._amount, able)))):
+            refused += [Missing(one.name, "nothing is left of the limits") for one in able]
+            able = []
+        return self._reserve(able, refused, parts)
+
+    def settle(self, member: MemberView, usage: Usage | None, *, ran: bool) -> None:
+        """Replace the oldest reservation of a member by what it used."""
+        open_ones = self._reserved.get(member.name)
+        if not open_ones:
+            return
+        self.budget.settle(open_ones.pop(0), self._used(member, usage) if ran else None)
+
+    def _reserve(
+        self, able: Sequence[MemberView], refused: list[Missing], parts: int | None
+    ) -> Grant:
+        if not able:
+            return Grant(members=(), refused=tuple(refused))
+        share = self._share(max(parts or 0, len(able)))
+        for member in able:
+            reservation = self.budget.reserve(member.name, share)
+            self._reserved.setdefault(member.name, []).append(reservation)
+        money = None
+        if share.money is not None and self.currency is not None:
+            money = Cost(amount=share.money, currency=self.currency)
+        return Grant(
+            members=tuple(able), refused=tuple(refused), max_tokens=share.tokens, max_cost=money
+        )
+
+    def _share(self, parts: int) -> Amount:
+        tokens, money = self.budget.left_tokens, self.budget.left_money
+        return Amount(
+            tokens=None if tokens is None else tokens // parts,
+            money=None if money is None else money / parts,
+        )
+
+    def _obstacle(self, member: MemberView) -> str | None:
+        if self.currency is None or self.budget.unknown_price == "allow":
+            return None
+        expected = self.expected(member)
+        if expected is None:
+            return "its price is unknown, and money is limited"
+        if expected.currency not in (self.currency, "XXX"):
+            return f"its price is in {expected.currency}, and the limit in {self.currency}"
+        return None
+
+    def _amount(self, member: MemberView) -> float:
+        expected = self.expected(member)
+        return 0.0 if expected is None else expected.amount
+
+    def _used(self, member: MemberView, usage: Usage | None) -> Amount:
+        """What is known to be used; else what was expected, else (``None``) what was reserved."""
+        if usage is None and not member.models:
+            return Amount(tokens=0, money=0.0)
+        tokens: int | None = None
+        money: float | None = None
+        if usage is not None:
+            counts = (usage.input_tokens, usage.output_tokens)
+            known = [count for count in counts if not isinstance(count, UnsetType)]
+            tokens = sum(known) if len(known) == len(counts) else None
+            if not isinstance(usage.cost, UnsetType) and usage.cost.currency == self.currency:
+                money = usage.cost.amount
+        expected = self.expected(member)
+        if money is None and expected is not None and expected.currency in (self.currency, "XXX"):
+            money = expected.amount
+        if tokens is None:
+            tokens = self.input_tokens + self.output_tokens
+        return Amount(tokens=tokens, money=money)

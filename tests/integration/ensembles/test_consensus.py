@@ -1,0 +1,375 @@
+"""Members vote on the bus: one publish, early stop, dissent told, limits shared out."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dragoman_agents.configuration import load_configuration
+from dragoman_agents.declared import build_agent
+from dragoman_agents.ensembles.agents import Member, consensus
+from dragoman_bus.protocol.errors import InvalidInput, NotConfigured, RemoteError, TaskFailed
+from dragoman_bus.protocol.payloads import Cost, InstanceState
+from dragoman_bus.protocol.subjects import ask_subject
+from dragoman_bus.transports.port import Delivery
+from tests.support.ensemble_stage import Stage, account_of, outcomes_of, report_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_majority_wins_with_one_publish_and_the_dissent_is_told(play: Stage) -> None:
+    await play.member("one", "spam", price=1.0)
+    await play.member("two", "spam", price=2.0)
+    await play.member("three", "ham", family="llama")
+    await play.serve(consensus("vote", skill="guess", members=["one", "two", "three"], quorum=3))
+    await play.serve(
+        consensus("plain", skill="guess", members=["three", "one", "two"], stop_early=False)
+    )
+    requests: list[Delivery] = []
+    tap = await play.make()
+    await tap.subscribe(ask_subject("guess"), requests.append)
+    await tap.flush()
+
+    result = await play.ask("plain")
+
+    assert result.value == "spam"
+    assert len(requests) == 1
+    account = account_of(result)
+    assert account.kind == "consensus"
+    assert account.verdict == "agreed"
+    assert account.served_by in ("one", "two")
+    assert sorted(outcomes_of(account).values()) == ["agreed", "chosen", "dissented"]
+    dissent = report_of(account, "three")
+    assert msgspec.json.decode(dissent.answer) == "ham"  # type: ignore[arg-type]
+    assert dissent.model.model == "three"  # type: ignore[union-attr]
+    assert result.receipt is not None
+    assert result.receipt.candidates == ["three", "one", "two"]
+    assert result.receipt.model.model == account.served_by  # type: ignore[union-attr]
+
+
+async def test_it_has_the_contract_of_its_members(play: Stage) -> None:
+    await play.member("one", "a")
+    await play.serve(consensus("vote", skill="guess", members=["one"]))
+
+    directory = await play.bus.directory()
+    async with asyncio.timeout(5):
+        views = await directory.wait_for(lambda views: len(views) == 2)
+
+    contracts = {view.name: view.contract("guess") for view in views}
+    assert contracts["vote"].digest == contracts["one"].digest  # type: ignore[union-attr]
+    tags = next(view for view in views if view.name == "vote").announce.card.skills[0].tags
+    assert "ensemble" in tags
+
+
+async def test_an_ensemble_waits_for_a_member_to_learn_its_contract(play: Stage) -> None:
+    serving = asyncio.create_task(play.serve(consensus("vote", skill="guess", members=["late"])))
+    directory = await play.bus.directory()
+    assert directory.find(agent="vote") == []
+
+    await play.member("late", "here")
+    async with asyncio.timeout(5):
+        await serving
+
+    assert (await play.ask("vote")).value == "here"
+
+
+async def test_it_stops_as_soon_as_nothing_can_change_and_sums_the_usage_of_losers(
+    play: Stage,
+) -> None:
+    await play.member("one", "a", price=1.0, tokens=100)
+    await play.member("two", "a", price=1.0, tokens=100)
+    await play.member("slow", None, price=1.0, tokens=40)
+    await play.serve(consensus("vote", skill="guess", members=["one", "two", "slow"]))
+
+    result = await play.ask("vote")
+
+    assert await asyncio.wait_for(play.canceled.get(), 5) == "slow"
+    account = account_of(result)
+    assert outcomes_of(account)["slow"] == "stopped"
+    assert report_of(account, "slow").usage.input_tokens == 20  # type: ignore[union-attr]
+    assert result.usage is not None
+    assert result.usage.input_tokens == 120
+    assert result.usage.calls == 3
+    assert result.usage.cost == Cost(amount=pytest.approx(0.00024), currency="USD")
+
+
+async def test_missing_and_failing_members_are_told_and_do_not_stop_the_vote(play: Stage) -> None:
+    await play.member("one", "a")
+    await play.member("broken", RuntimeError("no"))
+    await play.serve(consensus("vote", skill="guess", members=["broken", "one", "gone"]))
+
+    result = await play.ask("vote")
+
+    assert result.value == "a"
+    account = account_of(result)
+    assert outcomes_of(account) == {"one": "chosen", "broken": "failed", "gone": "absent"}
+    assert report_of(account, "broken").code == "SKILL_FAILED"
+
+
+async def test_it_abstains_with_an_error_that_shows_the_votes(play: Stage) -> None:
+    await play.member("one", "a")
+    await play.member("two", "b")
+    await play.serve(consensus("vote", skill="guess", members=["one", "two"], quorum=2))
+
+    with pytest.raises(TaskFailed) as caught:
+        await play.ask("vote")
+
+    assert caught.value.code == "ABSTAINED"
+    assert not caught.value.retryable
+    assert caught.value.receipt is not None
+    account = caught.value.receipt.ensemble
+    assert account.verdict == "abstained"  # type: ignore[union-attr]
+    assert outcomes_of(account) == {"one": "dissented", "two": "dissented"}  # type: ignore[arg-type]
+
+
+async def test_a_late_member_does_not_take_the_others_down_with_it(play: Stage) -> None:
+    await play.member("one", "a")
+    await play.member("hangs", None)
+    await play.serve(consensus("vote", skill="guess", members=["hangs", "one"], wait_seconds=0.3))
+    result = await play.ask("vote")
+    assert result.value == "a"
+    assert outcomes_of(account_of(result))["hangs"] == "absent"
+
+    # Without a wait of its own, the task's deadline decides, and the answer still comes in time.
+    await play.serve(consensus("plain", skill="guess", members=["hangs", "one"]))
+    assert (await play.ask("plain", deadline=1.0)).value == "a"
+
+
+async def test_when_no_member_answers_that_is_the_error(play: Stage) -> None:
+    await play.member("one", RuntimeError("no"))
+    await play.serve(consensus("vote", skill="guess", members=["one"]))
+
+    with pytest.raises(TaskFailed, match="no member answered") as caught:
+        await play.ask("vote")
+
+    assert caught.value.code == "SKILL_FAILED"
+    account = caught.value.receipt.ensemble  # type: ignore[union-attr]
+    assert outcomes_of(account) == {"one": "failed"}  # type: ignore[arg-type]
+
+
+async def test_when_no_member_is_there_any_more_that_is_said(play: Stage) -> None:
+    one = await play.member("one", "a")
+    await play.serve(consensus("vote", skill="guess", members=["one"]))
+    directory = await play.bus.directory()
+    one.state = InstanceState.DRAINING
+    async with asyncio.timeout(15):
+        await directory.wait_for(lambda views: not all(view.is_ready for view in views))
+
+    with pytest.raises(TaskFailed, match="it is leaving") as caught:
+        await play.ask("vote")
+
+    assert caught.value.code == "AGENT_UNAVAILABLE"
+    assert caught.value.retryable
+
+
+async def test_a_long_answer_is_cut_in_the_account(play: Stage) -> None:
+    await play.member("one", "a")
+    await play.member("long", "b" * 5000)
+    agent = consensus("vote", skill="guess", members=["one", "long"], stop_early=False)
+    await play.serve(agent)
+
+    report = report_of(account_of(await play.ask("vote")), "long")
+
+    assert report.answer_cut is True
+    assert msgspec.json.decode(report.answer) == "b" * 1024  # type: ignore[arg-type]
+
+
+async def test_members_are_found_by_skill_and_ensembles_are_left_out(play: Stage) -> None:
+    await play.member("one", "a")
+    await play.member("two", "a")
+    await play.serve(consensus("vote", skill="guess", quorum=2))
+    await play.serve(consensus("other", skill="guess", quorum=2))
+
+    result = await play.ask("vote")
+
+    assert set(outcomes_of(account_of(result))) == {"one", "two"}
+    assert sorted(play.calls) == ["one", "two"]
+
+
+async def test_members_are_found_by_model_family(play: Stage) -> None:
+    await play.member("gpt-a", "a", family="gpt")
+    await play.member("gpt-b", "a", family="gpt")
+    await play.member("llama-a", "a", family="llama")
+    await play.serve(consensus("vote", skill="guess", families=["gpt", "llama", "claude"]))
+
+    account = account_of(await play.ask("vote"))
+
+    asked = {member.agent for member in account.members if member.outcome != "absent"}
+    assert len(asked & {"gpt-a", "gpt-b"}) == 1
+    assert "llama-a" in asked
+    assert outcomes_of(account)["claude"] == "absent"
+
+
+async def test_ensembles_nest_and_never_call_themselves(play: Stage) -> None:
+    await play.member("one", "a")
+    await play.member("two", "b")
+    await play.serve(consensus("inner", skill="guess", members=["two"]))
+    await play.serve(consensus("outer", skill="guess", members=["one", "inner", "outer-loop"]))
+    await play.serve(consensus("outer-loop", skill="guess", members=["outer"]))
+
+    result = await play.ask("outer", deadline=5.0)
+
+    # ``outer-loop`` has only ``outer``, which is above it: it has nobody to ask.
+    assert result.value == "a"
+    assert outcomes_of(account_of(result))["outer-loop"] == "failed"
+    assert play.calls.count("one") == 1
+
+
+async def test_money_is_shared_out_and_nobody_of_unknown_price_is_asked(play: Stage) -> None:
+    await play.member("cheap", "a", price=1.0)
+    await play.member("dear", "b", price=1000.0)
+    await play.member("unknown", "b", family="x")
+    await play.serve(consensus("vote", skill="guess", members=["cheap", "dear", "unknown"]))
+
+    result = await play.ask("vote", max_cost=Cost(amount=0.01, currency="USD"))
+
+    assert play.calls == ["cheap"]
+    account = account_of(result)
+    assert "price is unknown" in str(report_of(account, "unknown").why)
+    assert "may cost" in str(report_of(account, "dear").why)
+
+    await play.serve(
+        consensus(
+            "trusting",
+            skill="guess",
+            members=[Member(agent="unknown", price=0.0), "cheap"],
+        )
+    )
+    await play.ask("trusting", max_cost=Cost(amount=0.01, currency="USD"))
+    assert sorted(play.calls) == ["cheap", "cheap", "unknown"]
+
+
+async def test_a_label_by_task_id_takes_the_weight_of_who_is_always_wrong(play: Stage) -> None:
+    await play.member("right", "yes")
+    await play.member("wrong", "no")
+    await play.member("liar", "no")
+    members = ["right", "wrong", "liar"]
+    first = consensus("vote", skill="guess", members=members, quorum=1)
+    second = consensus("vote", skill="guess", members=members, quorum=1)
+    await play.serve(first)
+
+    for _ in range(12):
+        result = await play.ask("vote")
+        task = {"task_id": result.task_id, "truth": "yes"}
+        taught = await play.ask("vote", skill="feedback", text=task)  # type: ignore[arg-type]
+
+    assert taught.value["right"]["right"] is True
+    assert taught.value["weights"]["wrong"] == 0
+    assert (await play.ask("vote")).value == "yes"
+
+    # Another replica knows it too.
+    await play.serve(second)
+    for _ in range(4):
+        assert (await play.ask("vote")).value == "yes"
+
+
+async def test_a_label_for_an_unknown_task_is_refused(play: Stage) -> None:
+    await play.member("one", "a")
+    await play.serve(consensus("vote", skill="guess", members=["one"]))
+    with pytest.raises(RemoteError, match="keeps no answers") as caught:
+        await play.ask("vote", skill="feedback", text={"task_id": "none", "truth": "a"})  # type: ignore[arg-type]
+    assert caught.value.code == "INVALID_INPUT"
+
+
+async def test_without_labels_the_others_teach_who_is_the_odd_one_out(play: Stage) -> None:
+    for name in ("one", "two", "three"):
+        await play.member(name, "a")
+    await play.member("odd", "b")
+    members = ["odd", "one", "two", "three"]
+    agent = consensus("vote", skill="guess", members=members, quorum=4, learn="consensus")
+    await play.serve(agent)
+
+    for _ in range(30):
+        with pytest.raises(TaskFailed):
+            await play.ask("vote")
+    with pytest.raises(TaskFailed) as caught:
+        await play.ask("vote")
+
+    account = caught.value.receipt.ensemble  # type: ignore[union-attr]
+    assert report_of(account, "odd").weight == 0  # type: ignore[arg-type]
+    assert report_of(account, "one").weight > 0  # type: ignore[arg-type, operator]
+
+
+async def test_a_judge_may_say_that_two_answers_mean_the_same(play: Stage) -> None:
+    from dragoman_agents import Agent
+
+    await play.member("one", "Paris")
+    await play.member("two", "The capital is Paris")
+    await play.member("three", "Lyon")
+    judge = Agent("judge")
+
+    @judge.skill
+    def same(first: str, second: str) -> bool:
+        return "Paris" in first and "Paris" in second
+
+    await play.serve(judge)
+    await play.serve(
+        consensus(
+            "vote",
+            skill="guess",
+            members=["three", "one", "two"],
+            agreement={"by": "judge", "skill": "same"},
+        )
+    )
+    result = await play.ask("vote")
+    assert result.value in ("Paris", "The capital is Paris")
+    assert outcomes_of(account_of(result))["three"] == "dissented"
+
+
+async def test_it_is_declared_in_a_file(play: Stage, tmp_path: Path) -> None:
+    await play.member("one", "Spam!")
+    await play.member("two", "spam")
+    await play.member("three", "ham")
+    file = tmp_path / "dragoman.toml"
+    file.write_text(
+        """
+        [[agents]]
+        name = "vote"
+        description = "Three classifiers vote"
+        [agents.ensemble]
+        kind = "consensus"
+        skill = "guess"
+        members = ["one", "two", { agent = "three", weight = 0.5 }]
+        quorum = 2
+        agreement = "normalized"
+        """
+    )
+    await play.serve(build_agent(load_configuration(file, environment={}).agents[0]))
+
+    result = await play.ask("vote")
+
+    assert result.text in ("Spam!", "spam")
+    assert outcomes_of(account_of(result))["three"] in ("dissented", "stopped")
+
+
+def test_a_wrong_option_is_named() -> None:
+    with pytest.raises(NotConfigured, match="quorumm"):
+        consensus("vote", skill="guess", members=["a"], quorumm=2)
+    with pytest.raises(NotConfigured, match="only 1 members"):
+        consensus("vote", skill="guess", members=["a"], quorum=2)
+
+
+async def test_input_that_does_not_fit_is_refused_before_any_member_is_asked(play: Stage) -> None:
+    await play.member("one", "a")
+    await play.serve(consensus("vote", skill="guess", members=["one"]))
+    with pytest.raises((InvalidInput, RemoteError)) as caught:
+        await play.ask("vote", text={"number": 1})  # type: ignore[arg-type]
+    assert caught.value.code == "INVALID_INPUT"
+    assert play.calls == []
+
+
+async def test_canceling_the_ensemble_cancels_its_members(play: Stage) -> None:
+    await play.member("one", None)
+    await play.member("two", None)
+    await play.serve(consensus("vote", skill="guess", members=["one", "two"]))
+    task = await play.bus.submit("guess", "what?", agent="vote")
+    while len(play.calls) < 2:
+        await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(task.cancel(), 10)
+
+    stopped = {await asyncio.wait_for(play.canceled.get(), 10) for _ in range(2)}
+    assert stopped == {"one", "two"}
