@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from dragoman_agents.configuration.durability import DurableTable
 from dragoman_agents.configuration import ensembles
+from dragoman_agents.configuration.durability import DurableTable
 from dragoman_agents.configuration.tables import (
     AgentDeclaration,
     BusSettings,
