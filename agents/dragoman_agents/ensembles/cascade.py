@@ -1,7 +1,8 @@
 """The cheapest capable members first; the next stage only when the last one's answer is doubtful.
 
 Doubt has four causes: the members of a stage disagree, their confidence is low, the answer breaks
-the schema, or a check refuses it.
+the schema, or a check refuses it. With an ``Escalation`` for a stage, what was learned decides
+whether the next stage is worth its price, be there agreement or not.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ from typing import Any, Literal
 from msgspec import Struct, structs
 
 from dragoman_agents.ensembles.agreement import Agreement, Exact
+from dragoman_agents.ensembles.escalation import Escalation, observed
 from dragoman_agents.ensembles.votes import Dissent, Verdict, Vote, Voter, VoteRule
 
 __all__ = ["Answer", "Cascade", "CascadeResult", "Doubt", "Stage", "cheapest_first"]
 
-Doubt = Literal["disagreement", "low_confidence", "failed_schema", "failed_check", "no_answer"]
+Doubt = Literal[
+    "disagreement",
+    "low_confidence",
+    "failed_schema",
+    "failed_check",
+    "no_answer",
+    "better_expected",
+]
 """Why a stage's answer was not taken."""
 
 
@@ -49,7 +58,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     """What one member said, with what is known of the answer.
 
     ``confidence`` is ``None`` when the member told none; ``fits`` whether the schema allows it,
-    ``passed`` whether the check does.
+    ``passed`` whether the check does; ``output_tokens`` how long it is, where the member told.
     """
 
     value: Any
@@ -57,6 +66,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     fits: bool = True
     passed: bool = True
     model: str | None = None
+    output_tokens: int | None = None
 
 
 class CascadeResult(Struct, frozen=True, kw_only=True):
@@ -89,12 +99,27 @@ class Cascade:
     Args:
         stages: What to try, cheapest first.
         agreement: When two answers say the same.
+        escalations: What was learned of each stage but the last; ``None`` for a stage of which
+            nothing was, and shorter than the stages when nothing was of the later ones.
+        subject: What the task is about, for what was learned.
+        input_tokens: How long it is, for the same.
     """
 
-    def __init__(self, stages: Sequence[Stage], agreement: Agreement | None = None) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        agreement: Agreement | None = None,
+        *,
+        escalations: Sequence[Escalation | None] = (),
+        subject: str = "",
+        input_tokens: int | None = None,
+    ) -> None:
         if not stages:
             raise ValueError("a cascade has at least one stage")
         self.stages = tuple(stages)
+        self._escalations = tuple(escalations)
+        self._subject = subject
+        self._input_tokens = input_tokens
         self.agreement: Agreement = agreement or Exact()
         self.at = 0
         self.result: CascadeResult | None = None
@@ -113,7 +138,9 @@ class Cascade:
     @property
     def settled(self) -> bool:
         """Whether the present stage needs nobody else: its answers agree, or never can."""
-        return self._vote(self.stages[self.at]).decided
+        vote = self._vote(self.stages[self.at])
+        # What was learned looks at the answers of all, so all are waited for.
+        return not vote.pending if self._learned() is not None else vote.decided
 
     def answer(self, member: str, answer: Answer) -> None:
         """Take what a member said."""
@@ -127,8 +154,14 @@ class Cascade:
         """End the present stage: the result, or ``None`` when the next stage is to be asked."""
         stage = self.stages[self.at]
         verdict = self._vote(stage).verdict()
-        doubt = self._doubt(stage, verdict)
         last = self.at == len(self.stages) - 1
+        doubt = self._doubt(stage, verdict)
+        if self._learned() is not None and doubt in (None, "disagreement"):
+            kept = self._kept(stage, verdict)
+            if kept is not None:
+                self.result = self._accepted(kept)
+                return self.result
+            doubt = doubt or "better_expected"
         if doubt is None:
             self.result = self._accepted(verdict.by)
         elif last and doubt in ("disagreement", "low_confidence", "no_answer"):
@@ -141,6 +174,32 @@ class Cascade:
             self._doubts.append(doubt)
             self.at += 1
         return self.result
+
+    def _learned(self) -> Escalation | None:
+        """What was learned of the present stage; nothing is of the last one."""
+        if self.at >= min(len(self._escalations), len(self.stages) - 1):
+            return None
+        return self._escalations[self.at]
+
+    def _kept(self, stage: Stage, verdict: Verdict) -> str | None:
+        """Whose answer to keep, if the next stage is not worth its price."""
+        learned = self._learned()
+        assert learned is not None
+        told = {
+            name: answer
+            for name in stage.members
+            if (answer := self._answers.get(name)) is not None and self._is_usable(answer)
+        }
+        known = [name for name in told if name in learned.stay]
+        if not known:
+            return None
+        seen = observed(
+            agree=not verdict.abstained and len(verdict.support) == len(stage.members),
+            subject=self._subject,
+            input_tokens=self._input_tokens,
+            output_tokens={name: answer.output_tokens for name, answer in told.items()},
+        )
+        return None if learned.worth(seen, known) else learned.best(seen, known)[0]
 
     def _vote(self, stage: Stage) -> Vote:
         vote = Vote(

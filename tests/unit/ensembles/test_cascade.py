@@ -6,6 +6,7 @@ import pytest
 
 from dragoman_agents.ensembles.agreement import NormalizedText
 from dragoman_agents.ensembles.cascade import Answer, Cascade, Stage, cheapest_first
+from dragoman_agents.ensembles.escalation import Escalation, Scorer
 from tests.support.simulated_members import questions, skill_for
 
 PAIR = Stage(members=("flash", "coder"))
@@ -134,3 +135,57 @@ def test_a_stage_and_a_cascade_cannot_be_empty() -> None:
         Stage(members=("a",), quorum=2)
     with pytest.raises(ValueError, match="at least one stage"):
         Cascade([])
+
+
+LEARNED = Escalation(
+    stay={
+        "flash": Scorer(weights={"always": 0.0, "always agree": 1.5}),
+        "coder": Scorer(weights={"always": 0.0, "always agree": 1.5, "subject code": 1.0}),
+    },
+    go=Scorer(weights={"always": 1.0, "subject law agree": 2.0}),
+    least_gain=0.05,
+)
+
+
+@pytest.mark.parametrize(
+    ("subject", "answers", "expected", "doubts"),
+    [
+        ("art", ("a", "a"), "a", ()),
+        ("art", ("a", "b"), None, ("disagreement",)),
+        ("law", ("a", "a"), None, ("better_expected",)),
+        ("code", ("a", "b"), "b", ()),
+    ],
+)
+def test_what_was_learned_says_whether_the_next_stage_is_worth_its_price(
+    subject: str, answers: tuple[str, str], expected: str | None, doubts: tuple[str, ...]
+) -> None:
+    cascade = Cascade([PAIR, TOP], escalations=[LEARNED], subject=subject)
+    cascade.answer("flash", Answer(value=answers[0]))
+    assert not cascade.settled
+    cascade.answer("coder", Answer(value=answers[1]))
+    assert cascade.settled
+
+    result = cascade.advance()
+
+    if expected is not None:
+        assert result is not None
+        assert (result.value, result.stage, result.accepted) == (expected, 0, True)
+    else:
+        assert result is None
+        cascade.answer("pro", Answer(value="c"))
+        last = cascade.advance()
+        assert last is not None
+        assert (last.value, last.doubts) == ("c", doubts)
+
+
+@pytest.mark.parametrize("broken", [Answer(value="a", fits=False), None])
+def test_what_was_learned_does_not_keep_an_answer_that_is_missing_or_broken(
+    broken: Answer | None,
+) -> None:
+    cascade = Cascade([PAIR, TOP], escalations=[LEARNED], subject="code")
+    cascade.answer("flash", Answer(value="a"))
+    if broken is None:
+        cascade.absent("coder", "MODEL_OVERLOADED")
+    else:
+        cascade.answer("coder", broken)
+    assert cascade.advance() is None
