@@ -77,6 +77,8 @@ class Leadership:
                 await self._bucket.delete(LEADER_KEY, expected_revision=self._revision)
             except DragomanError as error:
                 logger.info("the supervisor's lease ends by itself: %s", error)
+        # Who leaves knows that it does not act.
+        self._told = False
         await self._set(False)
 
     async def _renew(self) -> None:
