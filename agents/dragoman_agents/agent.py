@@ -24,7 +24,7 @@ from dragoman_bus.protocol.a2a import (
 )
 from dragoman_bus.protocol.contracts import make_contract
 from dragoman_bus.protocol.errors import NotConfigured
-from dragoman_bus.protocol.payloads import AnnounceData, Contract, ModelFacts
+from dragoman_bus.protocol.payloads import AnnounceData, Contract, ModelFacts, ProtocolExtension
 from dragoman_bus.protocol.subjects import agent_subject, is_token
 from dragoman_bus.protocol.versions import CURRENT_VERSION, SUPPORTED_VERSIONS
 
@@ -63,6 +63,8 @@ class Agent:
         concurrency: Tasks at once per instance.
         queue: Tasks that may wait per instance; beyond that callers are told to retry.
         models: What is said of the models it wraps.
+        extensions: Extensions of the protocol it supports; without those that are ``required``
+            it refuses a task (spec/versioning.md).
 
     Raises:
         NotConfigured: a name that cannot be used.
@@ -77,6 +79,7 @@ class Agent:
         concurrency: int = 16,
         queue: int = 64,
         models: Sequence[ModelFacts] = (),
+        extensions: Sequence[ProtocolExtension] = (),
     ) -> None:
         _check_name(name, "an agent's name")
         if concurrency < 1 or queue < 0:
@@ -87,6 +90,7 @@ class Agent:
         self.concurrency = concurrency
         self.queue = queue
         self.models = list(models)
+        self.extensions = list(extensions)
         self.skills: dict[str, Skill] = {}
         self._start_hooks: list[StartHook] = []
         self._stop_hooks: list[StopHook] = []
@@ -226,6 +230,7 @@ class Agent:
             contracts=[skill.contract for skill in self.skills.values()],
             protocol_versions=list(SUPPORTED_VERSIONS),
             models=self.models or UNSET,
+            extensions=self.extensions or UNSET,
         )
 
     def card(self) -> AgentCard:

@@ -29,6 +29,7 @@ from dragoman_bus.protocol.errors import LocalError, RemoteError, TaskFailed
 from dragoman_bus.protocol.payloads import Cost, EventData, Lineage, ModelIdentity, Usage
 from dragoman_bus.protocol.receipts import EnsembleReceipt
 from dragoman_bus.service import Job
+from dragoman_bus.tracing import current_trace
 
 __all__ = ["Context"]
 
@@ -95,8 +96,12 @@ class Context:
 
     @property
     def trace_headers(self) -> dict[str, str]:
-        """``traceparent`` and ``tracestate`` of the request, for calls made on its behalf."""
-        return dict(self._job.trace_headers)
+        """``traceparent`` and ``tracestate`` for calls made on behalf of the task.
+
+        They are those of the active OpenTelemetry span, if there is one, else of the request.
+        """
+        trace = current_trace() or self._job.trace
+        return {} if trace is None else trace.headers()
 
     @property
     def canceled(self) -> bool:
@@ -223,8 +228,10 @@ class Context:
         hops = remaining_hops(limits)
         if hops < 1:
             raise LocalError("no hop remains for a delegation", code="LIMIT_EXCEEDED")
+        deadline = UNSET if isinstance(limits, UnsetType) else limits.deadline
         return {
             "deadline": self.deadline if self.deadline is not None else 300.0,
+            "latest": None if isinstance(deadline, UnsetType) else deadline,
             "context_id": self.context_id,
             "max_hops": hops - 1,
             "max_tokens": remaining_tokens(limits, self.usage),

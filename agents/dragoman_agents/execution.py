@@ -24,6 +24,7 @@ from dragoman_bus.protocol.error_objects import error_object, error_of
 from dragoman_bus.protocol.errors import DragomanError, InvalidInput
 from dragoman_bus.protocol.payloads import ErrorObject, Receipt
 from dragoman_bus.service import Instance, Job, Outcome
+from dragoman_bus.tracing import current_trace, traced
 
 __all__ = ["SkillRunner"]
 
@@ -50,7 +51,12 @@ class SkillRunner:
         skill = self._agent.skills[job.data.skill]
         context = Context(job, self._agent.name, self._bus)
         try:
-            value = await self._call(skill, job, context)
+            if (job.trace or current_trace()) is None:
+                value = await self._call(skill, job, context)
+            else:
+                # Not the trace of whoever started this process: that of the task, or none.
+                with traced(job.trace):
+                    value = await self._call(skill, job, context)
             outcome = Outcome(
                 state=TaskState.COMPLETED, artifacts=self._artifacts(skill, value, context)
             )

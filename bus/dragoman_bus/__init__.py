@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dragoman_bus.client import Bus, Result, TaskHandle, connect
     from dragoman_bus.protocol.errors import DragomanError, LocalError, RemoteError
+    from dragoman_bus.protocol.traces import TraceContext
     from dragoman_bus.registry import AgentView
+    from dragoman_bus.tracing import traced
 
 __all__ = [
     "AgentView",
@@ -18,7 +20,9 @@ __all__ = [
     "RemoteError",
     "Result",
     "TaskHandle",
+    "TraceContext",
     "connect",
+    "traced",
 ]
 
 # Loaded on first use: whoever imports only the protocol core pays for nothing else.
@@ -30,7 +34,9 @@ _HOMES = {
     "RemoteError": "dragoman_bus.protocol.errors",
     "Result": "dragoman_bus.client",
     "TaskHandle": "dragoman_bus.client",
+    "TraceContext": "dragoman_bus.protocol.traces",
     "connect": "dragoman_bus.client",
+    "traced": "dragoman_bus.tracing",
 }
 
 

@@ -51,6 +51,7 @@ from dragoman_bus.protocol.payloads import (
     SubscribeData,
 )
 from dragoman_bus.protocol.subjects import instance_subject
+from dragoman_bus.tracing import current_trace
 from dragoman_bus.transports.port import Delivery
 
 __all__ = ["Conversation"]
@@ -110,6 +111,7 @@ class Conversation:
         self._heard = self._loop.time()
         self._deadline = self._heard + deadline
         self._retries = retries
+        self._trace = current_trace()
         self._probes = 0
         self._answered = 0
         self._cancel_wanted: str | None = None
@@ -140,7 +142,9 @@ class Conversation:
         """Send the submission."""
         try:
             self._courier.watch(self)
-            message = self._courier.sender.wrap(TaskSubmit, self.data, id=self.data.task_id)
+            message = self._courier.sender.wrap(
+                TaskSubmit, self.data, id=self.data.task_id, trace=self._trace
+            )
             await self._courier.send(self._subject, message, reply=self.reply_subject)
         except BaseException:
             self._close()
@@ -347,7 +351,9 @@ class Conversation:
     def _send_again(self) -> None:
         self._resend = None
         self._heard = self._loop.time()
-        message = self._courier.sender.wrap(TaskSubmit, self.data, id=self.data.task_id)
+        message = self._courier.sender.wrap(
+            TaskSubmit, self.data, id=self.data.task_id, trace=self._trace
+        )
         self._courier.send_soon(self._subject, message, reply=self.reply_subject)
 
     def _on_nobody(self) -> None:

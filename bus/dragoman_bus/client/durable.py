@@ -26,6 +26,7 @@ from dragoman_bus.protocol.errors import DragomanError, Overloaded, RevisionConf
 from dragoman_bus.protocol.messages import TaskSubmit
 from dragoman_bus.protocol.payloads import Contract, SubmitData
 from dragoman_bus.protocol.tasklog import LogFold
+from dragoman_bus.tracing import current_trace
 from dragoman_bus.transports.port import Transport
 
 __all__ = ["DurableClient"]
@@ -62,7 +63,7 @@ class DurableClient:
             TaskRejected: ``TASK_CONFLICT``: the id belongs to another task.
             BusUnavailable: ``NOT_CONFIGURED`` when the bus has no durable delivery.
         """
-        submission = self._sender.wrap(TaskSubmit, data, id=data.task_id)
+        submission = self._sender.wrap(TaskSubmit, data, id=data.task_id, trace=current_trace())
         log = await self._accept(submission, fresh, retries)
         return DurableTask(self._transport, self._sender, log, contract)
 
@@ -74,7 +75,7 @@ class DurableClient:
         Raises:
             DragomanError: whatever ``submit`` and ``DurableTask.result`` raise.
         """
-        submission = self._sender.wrap(TaskSubmit, data, id=data.task_id)
+        submission = self._sender.wrap(TaskSubmit, data, id=data.task_id, trace=current_trace())
         reader = LogReader(self._transport, self.store, data.task_id)
         await reader.open_before(submission, self._accept(submission, fresh, retries))
         try:

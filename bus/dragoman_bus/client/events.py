@@ -19,6 +19,7 @@ from dragoman_bus.protocol.errors import ProtocolError
 from dragoman_bus.protocol.messages import BusEvent
 from dragoman_bus.protocol.payloads import EventData
 from dragoman_bus.protocol.subjects import event_subject
+from dragoman_bus.tracing import current_trace
 from dragoman_bus.transports.port import Delivery, Transport
 
 __all__ = ["listen", "publish_event"]
@@ -34,7 +35,8 @@ async def publish_event(
 ) -> None:
     """Publish one event; ``payload`` is any JSON value."""
     data = EventData(topic=topic, event=event, payload=msgspec.Raw(msgspec.json.encode(payload)))
-    await transport.publish(event_subject(topic, event), encode(sender.wrap(BusEvent, data)))
+    message = sender.wrap(BusEvent, data, trace=current_trace())
+    await transport.publish(event_subject(topic, event), encode(message))
 
 
 @asynccontextmanager

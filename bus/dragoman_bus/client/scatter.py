@@ -32,6 +32,7 @@ from dragoman_bus.protocol.errors import (
 from dragoman_bus.protocol.messages import TaskSubmit
 from dragoman_bus.protocol.payloads import Contract, SubmitData, Usage
 from dragoman_bus.protocol.subjects import agent_subject, ask_subject
+from dragoman_bus.tracing import current_trace
 from dragoman_bus.transports.port import Delivery
 
 __all__ = ["Scatter", "ScatterOutcome"]
@@ -129,7 +130,9 @@ class Scatter:
         try:
             self._courier.watch(self)
             self._sent_at = self._loop.time()
-            message = self._courier.sender.wrap(TaskSubmit, self.data, id=self.data.task_id)
+            message = self._courier.sender.wrap(
+                TaskSubmit, self.data, id=self.data.task_id, trace=current_trace()
+            )
             subject = ask_subject(self.data.skill)
             await self._courier.send(subject, message, reply=self._reply)
         except BaseException:

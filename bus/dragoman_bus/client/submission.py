@@ -23,7 +23,7 @@ from dragoman_bus.protocol.subjects import (
     instance_subject,
     skill_subject,
 )
-from dragoman_bus.protocol.timestamps import format_timestamp
+from dragoman_bus.protocol.timestamps import format_timestamp, parse_timestamp
 
 __all__ = ["DEFAULT_DEADLINE_SECONDS", "Submission", "check_belongs"]
 
@@ -53,9 +53,10 @@ class Submission(msgspec.Struct, kw_only=True):
     """All a caller may say about a task.
 
     ``input`` is text, any JSON value, or a whole A2A message. ``deadline`` is in seconds from
-    now. ``contract`` is a digest, or a ``Contract`` against which input and output are checked.
-    ``ordered`` (one after the other within ``context_id``) and ``maximum_attempts`` are for
-    ``delivery="durable"``; ``audience`` is for ``Bus.scatter``.
+    now, and never later than the timestamp ``latest``. ``contract`` is a digest, or a ``Contract``
+    against which input and output are checked. ``ordered`` (one after the other within
+    ``context_id``) and ``maximum_attempts`` are for ``delivery="durable"``; ``audience`` is for
+    ``Bus.scatter``.
     """
 
     skill: str
@@ -68,6 +69,7 @@ class Submission(msgspec.Struct, kw_only=True):
     contract: Contract | str | None = None
     max_tokens: int | None = None
     max_cost: Cost | None = None
+    latest: str | None = None
     max_hops: int = DEFAULT_MAXIMUM_HOPS
     lineage: Lineage | None = None
     flow_window: int = DEFAULT_WINDOW
@@ -76,6 +78,7 @@ class Submission(msgspec.Struct, kw_only=True):
     ordered: bool = False
     maximum_attempts: int | None = None
     audience: Sequence[str] | None = None
+    required_extensions: Sequence[str] | None = None
 
     def subject(self) -> str:
         """Where it is sent: to one instance, to an agent, or to whoever has the skill."""
@@ -108,6 +111,7 @@ class Submission(msgspec.Struct, kw_only=True):
             audience=[check_token(name, "agent name") for name in self.audience]
             if self.audience
             else UNSET,
+            required_extensions=list(self.required_extensions or ()) or UNSET,
             **self._delivery(),
         )
 
@@ -134,8 +138,14 @@ class Submission(msgspec.Struct, kw_only=True):
 
     def _limits(self, now: float) -> Limits:
         return Limits(
-            deadline=format_timestamp(now + self.deadline),
+            deadline=self._moment(now),
             max_tokens=UNSET if self.max_tokens is None else self.max_tokens,
             max_cost=self.max_cost or UNSET,
             max_hops=self.max_hops,
         )
+
+    def _moment(self, now: float) -> str:
+        """The deadline; of two that are equal to a microsecond, the one that was given."""
+        if self.latest is not None and now + self.deadline >= parse_timestamp(self.latest):
+            return self.latest
+        return format_timestamp(now + self.deadline)

@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from dragoman_bus.protocol.messages import Envelope
 from dragoman_bus.protocol.timestamps import format_timestamp
+from dragoman_bus.protocol.traces import TraceContext
 from dragoman_bus.protocol.versions import CURRENT_VERSION
 
 __all__ = ["Sender", "agent_source", "client_source", "parse_source"]
@@ -58,7 +59,12 @@ class Sender:
         return format_timestamp(self._clock())
 
     def wrap(
-        self, kind: type[Kind], data: Any, *, id: str | None = None, traceparent: str | None = None
+        self,
+        kind: type[Kind],
+        data: Any,
+        *,
+        id: str | None = None,
+        trace: TraceContext | None = None,
     ) -> Kind:
         """An envelope of ``kind`` around ``data``, ready to encode."""
         return kind(
@@ -67,6 +73,7 @@ class Sender:
             source=self.source,
             time=format_timestamp(self._clock()),
             protocolversion=CURRENT_VERSION,
-            traceparent=traceparent or UNSET,
+            traceparent=UNSET if trace is None else trace.traceparent,
+            tracestate=UNSET if trace is None else trace.tracestate or UNSET,
             data=data,  # type: ignore[call-arg]
         )

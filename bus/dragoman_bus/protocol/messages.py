@@ -36,6 +36,7 @@ from dragoman_bus.protocol.payloads import (
     SubmitData,
     SubscribeData,
 )
+from dragoman_bus.protocol.traces import TraceContext, parse_trace
 
 __all__ = [
     "MESSAGE_TYPES",
@@ -66,7 +67,7 @@ __all__ = [
     "TaskUpdate",
     "is_flat",
     "task_of",
-    "trace_headers",
+    "trace_of",
     "type_of",
 ]
 
@@ -112,10 +113,12 @@ def is_flat(message: Envelope) -> bool:
     return True
 
 
-def trace_headers(message: Envelope) -> dict[str, str]:
-    """``traceparent`` and ``tracestate`` of a message, where it has them (spec/model.md)."""
-    told = {"traceparent": message.traceparent, "tracestate": message.tracestate}
-    return {name: value for name, value in told.items() if not isinstance(value, UnsetType)}
+def trace_of(message: Envelope) -> TraceContext | None:
+    """The trace context of a message, where it has a well-formed one."""
+    parent, state = message.traceparent, message.tracestate
+    if isinstance(parent, UnsetType):
+        return None
+    return parse_trace(parent, None if isinstance(state, UnsetType) else state)
 
 
 class TaskSubmit(Envelope, kw_only=True, tag="dev.dragoman.task.submit"):

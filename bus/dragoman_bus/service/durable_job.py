@@ -162,7 +162,7 @@ class DurableJob(Job):
         data = OutboxData(
             task_id=self.task_id, submissions=submissions or UNSET, events=events or UNSET
         )
-        return self._sender.wrap(TaskOutbox, data, id=f"{self.task_id}.outbox")
+        return self._sender.wrap(TaskOutbox, data, id=f"{self.task_id}.outbox", trace=self.trace)
 
     async def _give_back(self, error: ErrorObject | None, delay: float) -> bool:
         await self.stream.retry(error)

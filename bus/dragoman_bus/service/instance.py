@@ -39,7 +39,7 @@ from dragoman_bus.protocol.messages import (
     TaskReply,
     TaskSubmit,
     TaskSubscribe,
-    trace_headers,
+    trace_of,
     type_of,
 )
 from dragoman_bus.protocol.payloads import (
@@ -290,7 +290,7 @@ class Instance:
             encode=self._replier.encode,
             publish=self._transport.publish,
         )
-        return Job(data, stream, trace_headers(message), request=request)
+        return Job(data, stream, trace_of(message), request=request)
 
     def _revive(self, request: bytes, final: bytes) -> Job:
         """A finished task from the two messages that were all of it."""

@@ -5,7 +5,6 @@ Spec: spec/operations.md, submit. A refusal here means that the task never exist
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -34,9 +33,7 @@ def is_meant_for(message: Envelope, agent: str, subject: str) -> bool:
     return not scattered or agent in message.data.audience
 
 
-def check_submission(
-    data: SubmitData, announce: AnnounceData, *, now: float, extensions: Collection[str] = ()
-) -> None:
+def check_submission(data: SubmitData, announce: AnnounceData, *, now: float) -> None:
     """Refuse what this agent cannot do.
 
     Raises:
@@ -59,13 +56,7 @@ def check_submission(
             code="CONTRACT_MISMATCH",
             details={"contract": contract.digest},
         )
-    wanted = () if isinstance(data.required_extensions, UnsetType) else data.required_extensions
-    unknown = [uri for uri in wanted if uri not in extensions]
-    if unknown:
-        raise RemoteError(
-            f"extensions not understood here: {', '.join(unknown)[:1024]}",
-            code="EXTENSION_REQUIRED",
-        )
+    _check_extensions(data, announce)
     if not isinstance(data.lineage, UnsetType) and announce.agent in data.lineage.path:
         path = " > ".join([*data.lineage.path, announce.agent])
         raise RemoteError(
@@ -94,6 +85,19 @@ def _explained(document: bytes) -> dict[str, Any]:
     if len(document) > MAXIMUM_EXPLAINED_BYTES:
         return {}
     return violations_as_details(validate_document(document))
+
+
+def _check_extensions(data: SubmitData, announce: AnnounceData) -> None:
+    """What the caller requires is understood here, and what is required here the caller knows."""
+    wanted = set(data.required_extensions or ())
+    known = announce.extensions or ()
+    unknown = wanted - {extension.uri for extension in known}
+    missing = {extension.uri for extension in known if extension.required is True} - wanted
+    for uris, words in ((unknown, "not understood here"), (missing, "required here")):
+        if uris:
+            raise RemoteError(
+                f"extensions {words}: {', '.join(sorted(uris))[:1024]}", code="EXTENSION_REQUIRED"
+            )
 
 
 def _check_deadline(limits: Limits | UnsetType, now: float) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 import msgspec
@@ -17,6 +16,7 @@ from dragoman_bus.protocol.fold import TaskFold
 from dragoman_bus.protocol.messages import TaskSnapshot
 from dragoman_bus.protocol.payloads import ErrorObject, EventData, Receipt, SubmitData, Usage
 from dragoman_bus.protocol.timestamps import parse_timestamp
+from dragoman_bus.protocol.traces import TraceContext
 
 __all__ = ["Job", "Outcome", "Released", "TaskStream"]
 
@@ -90,7 +90,7 @@ class Job:
     Args:
         data: What was submitted.
         stream: Where its updates go.
-        trace_headers: W3C Trace Context of the message that asked for it.
+        trace: The trace context of the message that asked for it.
         request: That message; ``None`` when it is kept elsewhere.
     """
 
@@ -98,12 +98,12 @@ class Job:
         self,
         data: SubmitData,
         stream: TaskStream,
-        trace_headers: Mapping[str, str] = MappingProxyType({}),
+        trace: TraceContext | None = None,
         *,
         request: bytes | None = None,
     ) -> None:
         self.data = data
-        self.trace_headers = trace_headers
+        self.trace = trace
         self.stream = stream
         self.request = request
         self.accepted_at = time.monotonic()

@@ -19,7 +19,7 @@ from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.codec import decode
 from dragoman_bus.protocol.error_objects import error_object, error_of
 from dragoman_bus.protocol.errors import DragomanError, ProtocolError, RemoteError
-from dragoman_bus.protocol.messages import TaskSubmit, trace_headers
+from dragoman_bus.protocol.messages import TaskSubmit, trace_of
 from dragoman_bus.protocol.subjects import TASK_CLASSES
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.service.durable_job import DurableJob
@@ -147,7 +147,7 @@ class Worker:
             await pulled.acknowledge()
             return None
         job = DurableJob(log, pulled, self._store, self.instance.sender)
-        job.trace_headers = trace_headers(message)
+        job.trace = trace_of(message)
         return job if await self._acceptable(job, log, pulled) else None
 
     def _submission(self, pulled: Pulled) -> TaskSubmit | None:

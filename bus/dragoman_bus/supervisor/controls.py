@@ -31,6 +31,7 @@ from dragoman_bus.protocol.messages import (
     TaskOutbox,
     TaskReply,
     TaskSubmit,
+    trace_of,
 )
 from dragoman_bus.protocol.payloads import CancelData
 from dragoman_bus.protocol.subjects import event_subject, instance_subject
@@ -139,11 +140,14 @@ class Controls:
 
     async def _send(self, outbox: TaskOutbox) -> None:
         for data in outbox.data.submissions or ():
-            submission = self._sender.wrap(TaskSubmit, data, id=data.task_id)
+            submission = self._sender.wrap(
+                TaskSubmit, data, id=data.task_id, trace=trace_of(outbox)
+            )
             try:
                 await submit(self._store, self._sender, submission)
             except TaskRejected as error:
                 logger.warning("from the outbox of %s: %s", outbox.data.task_id, error)
         for number, event in enumerate(outbox.data.events or ()):
-            message = self._sender.wrap(BusEvent, event, id=f"{outbox.id}.{number}"[:128])
+            identity = f"{outbox.id}.{number}"[:128]
+            message = self._sender.wrap(BusEvent, event, id=identity, trace=trace_of(outbox))
             await self._transport.publish(event_subject(event.topic, event.event), encode(message))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dragoman_agents import Agent
+from dragoman_bus.protocol.payloads import ProtocolExtension
 from tests.conformance.agent_rules.conftest import Serve
 from tests.conformance.agent_rules.raw_caller import RawCaller, kind_of, state_of
 from tests.conformance.agent_rules.workshop import Workshop
@@ -48,6 +49,27 @@ async def test_a_refusal_is_one_error_with_the_tasks_id_and_the_task_never_exist
     )
     assert later["data"]["error"]["code"] == "TASK_NOT_FOUND"
     assert workshop.started == []
+
+
+async def test_an_extension_that_an_agent_requires_has_to_be_listed(
+    serve: Serve, caller: RawCaller
+) -> None:
+    known = [ProtocolExtension(uri="urn:must", required=True), ProtocolExtension(uri="urn:may")]
+    agent = Agent("extended", extensions=known)
+
+    @agent.skill
+    async def echo(text: str) -> str:
+        return text
+
+    await serve(agent)
+
+    for listed in ([], ["urn:may"], ["urn:must", "urn:unheard-of"]):
+        members = {"requiredExtensions": listed} if listed else {}
+        refused = await (await caller.submit("echo", **members)).first()
+        assert refused["data"]["error"]["code"] == "EXTENSION_REQUIRED"
+    for listed in (["urn:must"], ["urn:must", "urn:may"]):
+        end = await (await caller.submit("echo", requiredExtensions=listed)).end()
+        assert state_of(end) == "TASK_STATE_COMPLETED"
 
 
 async def test_a_full_agent_starts_nothing_of_what_it_refuses(
