@@ -145,23 +145,32 @@ class ConsensusTable(SharedTable, tag="consensus", frozen=True, kw_only=True):
         quorum: So many must agree.
         agreement: When two answers say the same.
         tie: What equal weights mean.
+        ask: All members together, which is quickest; or as few as may suffice, then more, which
+            costs least.
+        explore: In what part of the tasks members that do not count are asked all the same, so
+            that they can show that they got better.
+        subject: The member of the input that says what a task is about, to learn by subject.
         minimum_share: The winner's part of all weight that was cast, else it abstains.
         minimum_confidence: How likely right the answer must be, else it abstains.
         stop_early: Whether members are stopped once the verdict cannot change. Otherwise all are
             heard, which costs more and tells all dissent.
         learn: From labelled results only, or also from what the other members say.
-        choices: How many different answers chance would pick from.
+        choices: How many different answers there can be; absent: as many as the contract's output
+            lists, else 10.
         margin: How far below the best member another one may be and still vote.
     """
 
     quorum: Count = 1
     agreement: AgreementTable = "exact"
     tie: Literal["first_member", "abstain"] = "first_member"
+    ask: Literal["together", "as_needed"] = "together"
+    explore: Share = 0.05
+    subject: Text | None = None
     minimum_share: Share = 0.0
     minimum_confidence: Share = 0.0
     stop_early: bool = True
     learn: Literal["labels", "consensus"] = "labels"
-    choices: Annotated[int, Meta(ge=2)] = 2
+    choices: Annotated[int, Meta(ge=2)] | None = None
     margin: Share = 0.10
 
     def __post_init__(self) -> None:

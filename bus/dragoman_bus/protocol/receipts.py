@@ -50,7 +50,7 @@ EnsembleKind: TypeAlias = Literal[
 EnsembleVerdict: TypeAlias = Literal["agreed", "accepted", "doubtful", "served", "abstained"]
 MemberRole: TypeAlias = Literal["answer", "check", "repair", "judge", "part", "combine"]
 MemberOutcome: TypeAlias = Literal[
-    "chosen", "agreed", "dissented", "used", "failed", "absent", "stopped"
+    "chosen", "agreed", "dissented", "used", "failed", "absent", "stopped", "unasked"
 ]
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from dragoman_agents.ensembles.agents.calling import Call
-from dragoman_agents.ensembles.agents.members import Missing
+from dragoman_agents.ensembles.agents.member_call import Call
+from dragoman_agents.ensembles.agents.members import MemberView, Missing
 from dragoman_bus.protocol.receipts import MemberOutcome, MemberReport
 
-__all__ = ["absence", "described", "report", "unused"]
+__all__ = ["absence", "described", "report", "unasked", "unused"]
 
 LONGEST_ANSWER = 2048
 """Bytes of JSON that a report repeats of an answer; longer ones are cut (ENS-8)."""
@@ -62,6 +62,11 @@ def report(
 def absence(missing: Missing) -> MemberReport:
     """A member that could not be asked."""
     return MemberReport(agent=missing.agent, outcome="absent", why=missing.why[:LONGEST_WORDS])
+
+
+def unasked(member: MemberView, why: str) -> MemberReport:
+    """A member that could have been asked."""
+    return MemberReport(agent=member.name, outcome="unasked", model=member.model or UNSET, why=why)
 
 
 def unused(calls: Iterable[Call]) -> list[MemberReport]:

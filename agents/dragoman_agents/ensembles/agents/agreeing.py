@@ -21,7 +21,8 @@ from dragoman_agents.configuration.ensembles import (
     ByNumber,
     ByRounding,
 )
-from dragoman_agents.ensembles.agents.calling import Call, Calls
+from dragoman_agents.ensembles.agents.calling import Calls
+from dragoman_agents.ensembles.agents.member_call import Call
 from dragoman_agents.ensembles.agents.members import Member, MemberView
 from dragoman_agents.ensembles.agents.spending import Grant
 from dragoman_agents.ensembles.agreement import (
@@ -34,11 +35,23 @@ from dragoman_agents.ensembles.agreement import (
     SchemaField,
     Similarity,
 )
+from dragoman_bus.protocol.payloads import Contract
 
-__all__ = ["AgreementOption", "Comparing", "agreement_of", "comparing", "said_agreement"]
+__all__ = [
+    "AgreementOption",
+    "Comparing",
+    "agreement_of",
+    "choices_of",
+    "comparing",
+    "said_agreement",
+]
 
 AgreementOption: TypeAlias = str | Mapping[str, Any]
 """An agreement as a file says it."""
+
+
+MANY = 10
+"""Taken for the number of possible answers where nothing lists them."""
 
 
 class Comparing:
@@ -123,6 +136,21 @@ def agreement_of(table: AgreementTable | Agreement) -> Agreement:
         return NormalizedText()
     assert not isinstance(table, str)
     return table
+
+
+def choices_of(contract: Contract | None, table: AgreementTable) -> int:
+    """How many different answers the contract's output lists; ``MANY`` where it does not."""
+    schema: Any = None if contract is None else contract.output_schema
+    if isinstance(table, ByField):
+        for name in table.path.split("."):
+            properties = schema.get("properties") if isinstance(schema, dict) else None
+            schema = properties.get(name) if isinstance(properties, dict) else None
+    if not isinstance(schema, dict):
+        return MANY
+    listed = schema.get("enum")
+    if isinstance(listed, list) and len(listed) > 1:
+        return len(listed)
+    return 2 if schema.get("type") == "boolean" else MANY
 
 
 def comparing(table: AgreementTable | Agreement) -> Comparing:

@@ -19,8 +19,9 @@ from dragoman_agents.agent import Agent
 from dragoman_agents.configuration.ensembles import MemberTable, SharedTable
 from dragoman_agents.context import Context
 from dragoman_agents.ensembles.agents.accounts import absence
-from dragoman_agents.ensembles.agents.calling import Call, Calls
+from dragoman_agents.ensembles.agents.calling import Calls
 from dragoman_agents.ensembles.agents.learning import FeedbackResult, Learning
+from dragoman_agents.ensembles.agents.member_call import Call
 from dragoman_agents.ensembles.agents.members import (
     ENSEMBLE_TAG,
     Member,
@@ -29,6 +30,7 @@ from dragoman_agents.ensembles.agents.members import (
     Roster,
 )
 from dragoman_agents.ensembles.agents.spending import BYTES_PER_TOKEN, Spending
+from dragoman_agents.ensembles.agreement import SchemaField
 from dragoman_bus.client import Bus
 from dragoman_bus.protocol.errors import NotConfigured, TaskFailed
 from dragoman_bus.protocol.payloads import Contract
@@ -40,7 +42,7 @@ from dragoman_bus.protocol.receipts import (
 )
 from dragoman_bus.registry.view import AgentView
 
-__all__ = ["Ensemble", "Task", "as_members", "configured"]
+__all__ = ["Ensemble", "Task", "as_members", "configured", "subject_of"]
 
 logger = logging.getLogger("dragoman.ensembles")
 
@@ -314,3 +316,11 @@ def configured(kind: type[Table], name: str, options: dict[str, Any]) -> Table:
         return msgspec.convert({"kind": kind.__struct_config__.tag, **given}, kind)
     except msgspec.ValidationError as error:
         raise NotConfigured(f"ensemble {name}: {error}") from None
+
+
+def subject_of(input: Any, path: str | None) -> str:
+    """What a task is about, by a member of its input; empty when nobody says."""
+    if path is None:
+        return ""
+    found = SchemaField(path).pick(input)
+    return found if isinstance(found, str) else ""

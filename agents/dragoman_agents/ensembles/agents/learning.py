@@ -1,70 +1,48 @@
 """What an ensemble learns of its members from results that somebody judged.
 
-Spec: spec/ensembles.md, learning. Accounts and calibration are shared by all replicas; the answers
-to a task are kept for a while, so that a label may come later, by the task's id.
+Spec: spec/ensembles.md, learning. What was learned is shared by all replicas; the answers to a task
+are kept for a while, so that a label may come later, by the task's id.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from dragoman_agents.ensembles.admission import MARGIN, voting_weights
+from dragoman_agents.ensembles.agents.labels import (
+    Ballot,
+    Label,
+    Learned,
+    Weights,
+    fitted,
+    grouped,
+    label_of,
+    observe_consensus,
+    observe_label,
+    weigh_in,
+)
 from dragoman_agents.ensembles.agents.members import MemberView
 from dragoman_agents.ensembles.agents.store import Store, quietly
 from dragoman_agents.ensembles.agreement import Agreement
-from dragoman_agents.ensembles.calibration import Calibrator
 from dragoman_agents.ensembles.reputation import Account, Reputation
 from dragoman_agents.ensembles.routing import QualityTable
+from dragoman_agents.ensembles.weighting import JointWeights
 from dragoman_bus.client import Bus
 from dragoman_bus.protocol.errors import InvalidInput, LocalError
 
-__all__ = ["Ballot", "FeedbackResult", "LearnFrom", "Learned", "Learning"]
-
-LearnFrom = Literal["labels", "consensus"]
-"""Weights come from labelled results only, or also from what the other members say."""
+__all__ = ["FeedbackResult", "Learning"]
 
 KEEP_SECONDS = 86_400.0
 """How long the answers to a task are kept for a label that comes later."""
 LARGEST_BALLOT = 64 * 1024
-MOST_SCORES = 2000
-ENOUGH_SCORES = 30
-"""Fewer labelled verdicts than this say nothing of confidence."""
 SAVE_SECONDS = 1.0
-
-
-class Learned(Struct):
-    """The document that replicas share.
-
-    Attributes:
-        accounts: Per member: right, and seen.
-        subjects: Per subject and member: right, and seen.
-        scores: Shares of verdicts that were judged, with whether they were right.
-    """
-
-    accounts: dict[str, tuple[float, float]] = {}
-    subjects: dict[str, dict[str, tuple[float, float]]] = {}
-    scores: list[tuple[float, bool]] = []
-
-
-class Ballot(Struct):
-    """What the members said to one task.
-
-    Attributes:
-        answers: Their answers.
-        by: Whose answer was taken, if one was.
-        share: How large its part of the vote was.
-        subject: What the task was about.
-    """
-
-    answers: dict[str, Any] = {}
-    by: str | None = None
-    share: float = 0.0
-    subject: str = ""
+GROWTH = 1.05
+"""Weights are learned again when there are so many times more labels than the last time."""
 
 
 class FeedbackResult(Struct):
@@ -73,6 +51,7 @@ class FeedbackResult(Struct):
     right: dict[str, bool]
     accuracy: dict[str, float]
     weights: dict[str, float]
+    labels: int
 
 
 class Learning:
@@ -81,8 +60,8 @@ class Learning:
     Args:
         owner: The ensemble's name.
         agreement: When an answer says the same as a label.
-        choices: How many different answers chance would pick from.
-        memory: What part of the past counts after one more observation.
+        choices: How many different answers there can be.
+        memory: What part of the past counts after one more observation, in the accounts.
         margin: How far below the best member another one may be and still vote.
     """
 
@@ -91,30 +70,31 @@ class Learning:
         owner: str,
         agreement: Agreement,
         *,
-        choices: int = 2,
+        choices: int = 10,
         memory: float = 0.995,
         margin: float = MARGIN,
     ) -> None:
         self.reputation = Reputation(choices=choices, memory=memory)
         self.qualities = QualityTable()
-        self.calibrator: Calibrator | None = None
-        self.margin = margin
+        self.joint: JointWeights | None = None
+        self._margin = margin
         self._owner = owner
         self._agreement = agreement
         self._memory = memory
         self._learned = Learned()
+        self._fitted_at = 0
         self._store: Store | None = None
         self._pending: list[Callable[[Learned], None]] = []
         self._saving: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Future[None]] = set()
         self._forget: Callable[[], Any] | None = None
 
     async def start(self, bus: Bus) -> None:
         """Take over what was learned before, and follow what other replicas learn."""
-        if self._store is not None:
-            return
-        self._store = await Store.open(bus.transport)
-        self._forget = await self._store.watch(self._key, Learned, self._heard)
+        if self._store is None:
+            self._store = await Store.open(bus.transport)
+            self._forget = await self._store.watch(self._key, Learned, self._heard)
+            await self._fit()
 
     async def stop(self) -> None:
         """Write what was not written yet."""
@@ -128,30 +108,23 @@ class Learning:
             await quietly(self._forget())
         self._store = None
 
-    def weights(self, members: Sequence[MemberView]) -> dict[str, float]:
+    def weights(
+        self, members: Sequence[MemberView], *, subject: str = "", quorum: int = 1
+    ) -> Weights:
         """How much each member's vote counts."""
         names = [member.name for member in members]
-        weights = dict.fromkeys(names, 1.0)
-        if names and any(self.reputation.accounts.get(name) for name in names):
-            weights = voting_weights(self.reputation, names, margin=self.margin)
-        return weights | {
-            member.name: member.member.weight
-            for member in members
-            if member.member.weight is not None
-        }
-
-    def confidence(self, share: float) -> tuple[float, bool]:
-        """How likely a verdict with this share is right, and whether that was learned."""
-        if self.calibrator is None:
-            return share, False
-        return self.calibrator.confidence(share), True
-
-    def share_for(self, confidence: float) -> float:
-        """The share that stands for a confidence; above any when no share does."""
-        if self.calibrator is None or confidence <= 0:
-            return confidence
-        share = self.calibrator.share_for(confidence)
-        return 1.0 if share is None else share
+        given = {one.name: one.member.weight for one in members if one.member.weight is not None}
+        if given or not names:
+            return Weights({name: given.get(name, 1.0) for name in names}, "given")
+        if self.joint is not None:
+            learned = self.joint.weights(subject)
+            found = {name: learned.get(name, 0.0) for name in names}
+            if any(found.values()):
+                return Weights(weigh_in(found, self._ranked(names), quorum), "labels")
+        if any(name in self.reputation.accounts for name in names):
+            found = voting_weights(self.reputation, names, margin=self._margin)
+            return Weights(weigh_in(found, self._ranked(names), quorum), "accounts")
+        return Weights(dict.fromkeys(names, 1.0), "equal")
 
     def remember(self, task_id: str, ballot: Ballot) -> None:
         """Keep the answers to a task, in the background, in case somebody judges them."""
@@ -161,8 +134,8 @@ class Learning:
 
     def observe_consensus(self, answers: Mapping[str, Any]) -> None:
         """Take the others' vote for the label; saved soon."""
-        keyed = self._keyed(answers)
-        self._change(lambda learned: _observe_consensus(self._fresh(learned), keyed, learned))
+        numbers, _ = grouped(answers, self._agreement)
+        self._change(lambda learned: observe_consensus(learned, numbers, self.reputation))
 
     async def feedback(
         self,
@@ -176,90 +149,52 @@ class Learning:
         Raises:
             InvalidInput: neither is given, or nothing is known of the task.
         """
-        if truth is None and right is None:
-            raise InvalidInput("give truth (the right answer) or right (true or false)")
         if self._store is None:
             raise LocalError("the ensemble is not being served", code="NOT_CONFIGURED")
+        await asyncio.gather(*self._background, return_exceptions=True)
         ballot = await self._store.read(f"votes.{self._owner}.{task_id}", Ballot)
         if ballot is None:
             raise InvalidInput(
                 f"{self._owner} keeps no answers of task {task_id}: they are kept for "
-                f"{KEEP_SECONDS / 3600:g} hours, and only for tasks that it did"
+                f"{KEEP_SECONDS / 3600:g} hours, until they are judged, and only of its own tasks"
             )
-        judged = self._judge(ballot, truth, right)
-        about = ballot.subject if subject is None else subject
-        self._change(lambda learned: self._apply(learned, ballot, judged, about))
+        label = self._judge(ballot, truth, right, subject)
+        self._change(lambda learned: observe_label(learned, label, self._memory))
         await self._save()
         await quietly(self._store.delete(f"votes.{self._owner}.{task_id}"))
-        members = list(ballot.answers)
-        return FeedbackResult(
-            right=judged,
-            accuracy={name: round(self.reputation.accuracy(name), 4) for name in members},
-            weights={
-                name: round(weight, 4)
-                for name, weight in voting_weights(
-                    self.reputation, members, margin=self.margin
-                ).items()
-            },
-        )
+        await self._fit()
+        return self._taught(label)
 
-    def _judge(self, ballot: Ballot, truth: Any, right: bool | None) -> dict[str, bool]:
-        agreement = self._agreement
+    def _judge(self, ballot: Ballot, truth: Any, right: bool | None, subject: str | None) -> Label:
+        about = ballot.subject if subject is None else subject
         if truth is not None:
-            if not agreement.usable(truth):
+            if not self._agreement.usable(truth):
                 raise InvalidInput("truth cannot be compared with the members' answers")
-            return {
-                name: agreement.usable(value) and agreement.agree(value, truth)
-                for name, value in ballot.answers.items()
-            }
+            return label_of(ballot, truth, self._agreement, about)
+        if right is None:
+            raise InvalidInput("give truth (the right answer) or right (true or false)")
         if ballot.by is None:
             raise InvalidInput("no answer was given to this task: say what is right by truth")
-        given = ballot.answers[ballot.by]
-        same = {
-            name: agreement.usable(value) and agreement.agree(value, given)
-            for name, value in ballot.answers.items()
-        }
+        label = label_of(ballot, ballot.answers[ballot.by], self._agreement, about)
+        if right:
+            return label
         # Where the answer given is wrong, nobody knows whether another one is right.
-        return same if right else {name: False for name, agrees in same.items() if agrees}
+        wrong = {name: number for name, number in label.answers.items() if number == label.right}
+        return Label(wrong, -1, about)
 
-    def _apply(
-        self, learned: Learned, ballot: Ballot, judged: Mapping[str, bool], subject: str
-    ) -> None:
-        for name, is_right in judged.items():
-            learned.accounts[name] = _added(
-                learned.accounts.get(name, (0.0, 0.0)), is_right, self._memory
-            )
-            table = learned.subjects.setdefault(subject, {})
-            table[name] = _added(table.get(name, (0.0, 0.0)), is_right, 1.0)
-        if ballot.by is not None and ballot.by in judged:
-            learned.scores.append((ballot.share, judged[ballot.by]))
-            del learned.scores[:-MOST_SCORES]
-
-    def _keyed(self, answers: Mapping[str, Any]) -> dict[str, int]:
-        """The answers as numbers of the groups they fall into."""
-        groups: list[Any] = []
-        keyed: dict[str, int] = {}
-        for name, value in answers.items():
-            if not self._agreement.usable(value):
-                continue
-            for number, known in enumerate(groups):
-                if self._agreement.agree(known, value):
-                    keyed[name] = number
-                    break
-            else:
-                keyed[name] = len(groups)
-                groups.append(value)
-        return keyed
-
-    def _fresh(self, learned: Learned) -> Reputation:
-        """A reputation of what a document says."""
-        known = self.reputation
-        fresh = Reputation(
-            prior=known.prior, strength=known.strength, choices=known.choices, memory=known.memory
+    def _taught(self, label: Label) -> FeedbackResult:
+        names = sorted(self.reputation.accounts)
+        joint = {} if self.joint is None else self.joint.weights(label.subject)
+        weights = joint or voting_weights(self.reputation, names, margin=self._margin)
+        return FeedbackResult(
+            right={name: number == label.right for name, number in label.answers.items()},
+            accuracy={name: round(self.reputation.accuracy(name), 4) for name in names},
+            weights={name: round(weights.get(name, 0.0), 4) for name in names},
+            labels=self._learned.count,
         )
-        for name, (right, seen) in learned.accounts.items():
-            fresh.accounts[name] = Account(right, seen)
-        return fresh
+
+    def _ranked(self, names: Sequence[str]) -> list[str]:
+        return sorted(names, key=lambda name: -self.reputation.accuracy(name))
 
     def _change(self, apply: Callable[[Learned], None]) -> None:
         """Learn at once here, and soon everywhere."""
@@ -296,9 +231,12 @@ class Learning:
         for change in self._pending:
             change(self._learned)
         self._take(self._learned)
+        self._soon(self._fit())
 
     def _take(self, learned: Learned) -> None:
-        self.reputation.accounts = self._fresh(learned).accounts
+        self.reputation.accounts.clear()
+        for name, (right, seen) in learned.accounts.items():
+            self.reputation.accounts[name] = Account(right, seen)
         self.qualities.replace(
             {
                 (name, subject): tally
@@ -306,10 +244,14 @@ class Learning:
                 for name, tally in table.items()
             }
         )
-        if len(learned.scores) >= ENOUGH_SCORES:
-            self.calibrator = Calibrator.fit(
-                [share for share, _ in learned.scores], [right for _, right in learned.scores]
-            )
+
+    async def _fit(self) -> None:
+        """Learn the weights again when enough is new; in a thread, since it takes a while."""
+        if self._learned.count < self._fitted_at * GROWTH or not self._learned.labels:
+            return
+        self._fitted_at = self._learned.count
+        labels, choices = list(self._learned.labels), self.reputation.choices
+        self.joint = await asyncio.to_thread(fitted, labels, choices)
 
     @property
     def _key(self) -> str:
@@ -319,15 +261,3 @@ class Learning:
         task = asyncio.ensure_future(quietly(work))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _observe_consensus(
-    reputation: Reputation, answers: Mapping[str, int], learned: Learned
-) -> None:
-    reputation.observe_consensus(answers)
-    for name, account in reputation.accounts.items():
-        learned.accounts[name] = (account.right, account.seen)
-
-
-def _added(tally: tuple[float, float], right: bool, memory: float) -> tuple[float, float]:
-    return tally[0] * memory + right, tally[1] * memory + 1.0

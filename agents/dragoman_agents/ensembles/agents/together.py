@@ -53,6 +53,11 @@ class Asked:
         """The next member that ended; ``None`` when all have, or time is up."""
         raise NotImplementedError
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all have ended."""
+        return not self._waiting
+
     async def close(self) -> None:
         """Stop the rest, and take down what they used."""
         raise NotImplementedError

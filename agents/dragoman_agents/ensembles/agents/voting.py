@@ -5,25 +5,29 @@ Spec: spec/ensembles.md, consensus. Who wins is decided by ``ensembles.votes``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping
 from typing import Any
 
 from dragoman_agents.agent import Agent
 from dragoman_agents.configuration.ensembles import ConsensusTable
-from dragoman_agents.ensembles.agents.accounts import described, report
+from dragoman_agents.ensembles.agents.accounts import described, report, unasked, unused
 from dragoman_agents.ensembles.agents.agreeing import (
     AgreementOption,
     Comparing,
     agreement_of,
+    choices_of,
     comparing,
     said_agreement,
 )
-from dragoman_agents.ensembles.agents.base import Ensemble, Task, configured
-from dragoman_agents.ensembles.agents.calling import Call
-from dragoman_agents.ensembles.agents.learning import Ballot, Learning
+from dragoman_agents.ensembles.agents.base import Ensemble, Task, configured, subject_of
+from dragoman_agents.ensembles.agents.labels import Ballot, Weights
+from dragoman_agents.ensembles.agents.learning import Learning
+from dragoman_agents.ensembles.agents.member_call import Call
 from dragoman_agents.ensembles.agents.members import MemberView
 from dragoman_agents.ensembles.agreement import Agreement
 from dragoman_agents.ensembles.votes import Verdict, Vote, Voter, VoteRule
+from dragoman_bus.client import Bus
 from dragoman_bus.protocol.payloads import Contract
 from dragoman_bus.protocol.receipts import MemberOutcome, MemberReport
 
@@ -40,101 +44,187 @@ class Consensus(Ensemble[ConsensusTable]):
     ) -> None:
         super().__init__(name, table, **rest)
         self._agreement = agreement or table.agreement
-        self.learning = Learning(
-            name, agreement_of(self._agreement), choices=table.choices, margin=table.margin
-        )
+        self.learning = Learning(name, agreement_of(self._agreement), margin=table.margin)
         self.offer_feedback()
+
+    async def start(self, bus: Bus) -> None:
+        """Take over the members' contract, and what was learned before."""
+        await super().start(bus)
+        self._knowledge.reputation.choices = self._choices()
 
     async def answer(self, task: Task, input: Any) -> Any:
         """Have the members vote."""
-        learning = self._knowledge
-        weights = learning.weights(task.members)
-        way = comparing(self._agreement)
-        rule = VoteRule(
-            quorum=self.table.quorum,
-            minimum_share=max(
-                self.table.minimum_share, learning.share_for(self.table.minimum_confidence)
-            ),
-            tie=self.table.tie,
-        )
-        voters = [
-            Voter(member.name, weights[member.name], member.model_name) for member in task.members
-        ]
-        vote = Vote(voters, rule, way.agreement)
-        heard = await self._hear(task, vote, way)
-        verdict = vote.verdict()
-        confidence, calibrated = learning.confidence(verdict.share)
-        reports = _reports(task, heard, verdict, weights)
+        subject = subject_of(input, self.table.subject)
+        weights = self._knowledge.weights(task.members, subject=subject, quorum=self.table.quorum)
+        poll = _Poll(self.table, task, weights, comparing(self._agreement), self._choices())
+        verdict = await poll.hear()
+        self._learn(task, poll, verdict, subject)
         facts = {
             "share": round(verdict.share, 6),
-            "confidence": round(confidence, 6),
-            "calibrated": calibrated,
+            "confidence": round(poll.confidence(verdict), 6),
+            "calibrated": weights.basis == "labels",
         }
-        self._learn(task, heard, verdict)
-        if verdict.abstained or confidence < self.table.minimum_confidence:
-            words = self._why_not(verdict, confidence)
-            raise task.abstain(words, reports, **facts)
+        reports = poll.reports(verdict)
+        if verdict.abstained:
+            raise task.abstain(_why_not(verdict, self.table), reports, **facts)
         assert verdict.by is not None
-        task.tell("agreed", _why(verdict, voters), reports, chosen=heard[verdict.by], **facts)
+        words = _why(verdict, len(task.members))
+        task.tell("agreed", words, reports, chosen=poll.heard[verdict.by], **facts)
         return verdict.value
 
-    async def _hear(self, task: Task, vote: Vote, way: Comparing) -> dict[str, Call]:
-        """Collect votes until the verdict stands; the calls by member."""
-        grant = task.calls.spending.grant(task.members)
-        for refused in grant.refused:
-            vote.absent(refused.agent, refused.why)
-        task.missing += grant.refused
-        heard: dict[str, Call] = {}
-        async with task.calls.together(grant) as asked:
-            while not (vote.decided and self.table.stop_early):
-                call = await asked.next()
-                if call is None:
-                    break
-                heard[call.name] = call
-                if call.error is None:
-                    vote.cast(call.name, call.value)
-                else:
-                    vote.absent(call.name, call.error.message)
-            decided = vote.decided
-        for call in task.calls.log:
-            if call.name not in heard:
-                heard[call.name] = call
-                if call.result is not None:
-                    # It was about to answer when it was stopped: that is paid for, so it counts.
-                    vote.cast(call.name, call.value)
-        if not decided:
-            for name in vote.pending:
-                vote.absent(name, "it did not answer in time")
-        await way.prepare([call.value for call in heard.values() if call.result], task.calls)
-        return heard
-
-    def _learn(self, task: Task, heard: dict[str, Call], verdict: Verdict) -> None:
-        answers = {
-            name: call.value
-            for name, call in heard.items()
-            if call.result is not None and call.role == "answer" and name not in verdict.pending
-        }
-        ballot = Ballot(answers=answers, by=verdict.by, share=verdict.share)
-        self._knowledge.remember(task.ctx.task_id, ballot)
+    def _learn(self, task: Task, poll: _Poll, verdict: Verdict, subject: str) -> None:
+        answers = poll.answers()
+        self._knowledge.remember(task.ctx.task_id, Ballot(answers, verdict.by, subject))
         if self.table.learn == "consensus":
             self._knowledge.observe_consensus(answers)
 
-    def _why_not(self, verdict: Verdict, confidence: float) -> str:
-        if verdict.reason == "no_answer":
-            return "no member gave an answer"
-        if verdict.reason == "tie":
-            return "the members are split evenly"
-        if verdict.reason == "no_quorum":
-            return f"fewer than {self.table.quorum} members agree"
-        return (
-            f"the leading answer has {verdict.share:.0%} of the vote and a confidence of "
-            f"{confidence:.0%}, which is not enough"
-        )
+    def _choices(self) -> int:
+        if self.table.choices is not None:
+            return self.table.choices
+        return choices_of(self.contract, self.table.agreement)
 
     @property
     def _knowledge(self) -> Learning:
         assert self.learning is not None
         return self.learning
+
+
+class _Poll:
+    """One vote on the bus: whom to ask, what they said, and when it is enough."""
+
+    def __init__(
+        self, table: ConsensusTable, task: Task, weights: Weights, way: Comparing, choices: int
+    ) -> None:
+        self._table = table
+        self._task = task
+        self._weights = weights.of
+        self._way = way
+        self.heard: dict[str, Call] = {}
+        self._unasked: set[str] = set()
+        sure = weights.are_log_odds
+        # Without log-odds, the share of the vote is all that is known of confidence.
+        share = 0.0 if sure else table.minimum_confidence
+        rule = VoteRule(
+            quorum=table.quorum,
+            minimum_share=max(table.minimum_share, share),
+            minimum_confidence=table.minimum_confidence if sure else 0.0,
+            choices=choices if sure else None,
+            tie=table.tie,
+        )
+        self._vote = Vote(
+            [Voter(one.name, weights.of[one.name], one.model_name) for one in task.members],
+            rule,
+            way.agreement,
+        )
+
+    async def hear(self) -> Verdict:
+        """Collect votes until the verdict stands."""
+        members = {one.name: one for one in self._task.members}
+        counted = [name for name in members if self._counts(name)]
+        self._unasked = members.keys() - set(counted)
+        if self._table.ask == "as_needed" and self._table.stop_early:
+            order = self._by_use(members)
+            while wave := self._vote.next_to_ask(order):
+                if not await self._ask([members[name] for name in wave]):
+                    break
+        else:
+            await self._ask([members[name] for name in counted])
+        answers = [call.value for call in self.heard.values() if call.result is not None]
+        await self._way.prepare(answers, self._task.calls)
+        return self._vote.verdict()
+
+    async def _ask(self, members: list[MemberView]) -> bool:
+        """Put the question to these; whether there is time for more."""
+        grant = self._task.calls.spending.grant(members)
+        for refused in grant.refused:
+            self._vote.absent(refused.agent, refused.why)
+        self._task.missing += grant.refused
+        known = len(self._task.calls.log)
+        in_time = True
+        async with self._task.calls.together(grant) as asked:
+            while not self._is_enough():
+                call = await asked.next()
+                if call is None:
+                    in_time = asked.is_complete
+                    break
+                self._hear(call)
+            decided = self._vote.decided
+        for call in self._task.calls.log[known:]:
+            if call.name in self.heard:
+                continue
+            if call.result is not None or decided:
+                # About to answer when it was stopped: that is paid for, so it counts.
+                self._hear(call)
+            else:
+                self.heard[call.name] = call
+                self._vote.absent(call.name, "it did not answer in time")
+        return in_time
+
+    def _hear(self, call: Call) -> None:
+        self.heard[call.name] = call
+        if call.result is not None:
+            self._vote.cast(call.name, call.value)
+        elif not call.stopped:
+            error = call.error
+            self._vote.absent(call.name, "it failed" if error is None else error.message)
+
+    def _is_enough(self) -> bool:
+        return self._table.stop_early and self._vote.decided
+
+    def _counts(self, name: str) -> bool:
+        """Whether to ask it: one without weight only now and then, to see how it does."""
+        return self._weights[name] > 0 or random.random() < self._table.explore
+
+    def _by_use(self, members: Mapping[str, MemberView]) -> list[str]:
+        """Whom to ask first when few are to be asked: much weight for little money."""
+        spending = self._task.calls.spending
+        costs = {name: spending.expected(member) for name, member in members.items()}
+        known = [cost.amount for cost in costs.values() if cost is not None]
+        dearest = max(known, default=0.0)
+
+        def use(name: str) -> float:
+            cost = costs[name]
+            amount = dearest if cost is None else cost.amount
+            return self._weights[name] / amount if amount else self._weights[name]
+
+        return sorted(members, key=use, reverse=True)
+
+    def answers(self) -> dict[str, Any]:
+        """What each member said."""
+        return {name: call.value for name, call in self.heard.items() if call.result is not None}
+
+    def confidence(self, verdict: Verdict) -> float:
+        """How likely right the leading answer is; without learned weights, its share."""
+        return verdict.share if verdict.confidence is None else verdict.confidence
+
+    def reports(self, verdict: Verdict) -> list[MemberReport]:
+        """What became of each member, and of judges that were asked whether answers agree."""
+        absences = {one.member: one.why for one in verdict.absent}
+        reports = []
+        for member in self._task.members:
+            call = self.heard.get(member.name)
+            if call is not None:
+                reports.append(self._report(call, verdict, absences))
+            elif member.name not in absences:
+                little = member.name in self._unasked
+                words = "its word counts nothing" if little else "it was not needed"
+                reports.append(unasked(member, words))
+        helpers = [call for call in self._task.calls.log if call.role != "answer"]
+        return [*reports, *unused(helpers)]
+
+    def _report(self, call: Call, verdict: Verdict, absences: Mapping[str, str]) -> MemberReport:
+        name, weight = call.name, self._weights[call.name]
+        if name == verdict.by:
+            return report(call, "chosen", weight=weight, tells_answer=False)
+        if name in verdict.support:
+            return report(call, "agreed", weight=weight)
+        if name in absences:
+            failed = call.error is not None and not call.stopped
+            outcome: MemberOutcome = "failed" if failed else "absent"
+            return report(call, outcome, weight=weight, why=absences[name])
+        if call.result is not None:
+            return report(call, "dissented", weight=weight)
+        return report(call, "stopped", weight=weight, why="its vote could change nothing any more")
 
 
 def consensus(
@@ -172,47 +262,20 @@ def consensus(
     ).agent
 
 
-def _reports(
-    task: Task, heard: dict[str, Call], verdict: Verdict, weights: dict[str, float]
-) -> list[MemberReport]:
-    absences = {one.member: one.why for one in verdict.absent}
-    reports = []
-    for member in task.members:
-        name = member.name
-        call = heard.get(name)
-        if call is None:
-            continue
-        weight = weights[name]
-        if name == verdict.by:
-            reports.append(report(call, "chosen", weight=weight, tells_answer=False))
-        elif name in verdict.support:
-            reports.append(report(call, "agreed", weight=weight))
-        elif name in verdict.pending:
-            reports.append(
-                report(call, "stopped", weight=weight, why="the verdict could not change any more")
-            )
-        elif name in absences:
-            outcome: MemberOutcome = (
-                "failed" if call.error is not None and not call.stopped else "absent"
-            )
-            reports.append(report(call, outcome, weight=weight, why=absences[name]))
-        else:
-            reports.append(report(call, "dissented", weight=weight))
-    return [*reports, *_helpers(task, task.members)]
+def _why_not(verdict: Verdict, table: ConsensusTable) -> str:
+    if verdict.reason == "no_answer":
+        return "no member gave an answer"
+    if verdict.reason == "tie":
+        return "the members are split evenly"
+    if verdict.reason == "no_quorum":
+        return f"fewer than {table.quorum} members agree"
+    sure = "" if verdict.confidence is None else f", and is right with {verdict.confidence:.0%}"
+    return f"the leading answer has {verdict.share:.0%} of the vote{sure}: that is not enough"
 
 
-def _helpers(task: Task, members: Sequence[MemberView]) -> list[MemberReport]:
-    """Judges that were asked whether answers say the same."""
-    return [
-        report(call, "failed" if call.error else "used")
-        for call in task.calls.log
-        if call.role != "answer"
-    ]
-
-
-def _why(verdict: Verdict, voters: Sequence[Voter]) -> str:
+def _why(verdict: Verdict, members: int) -> str:
     counted = len(verdict.support)
-    words = f"{counted} of {len(voters)} agree"
+    words = f"{counted} of {members} agree"
     if verdict.dissent:
         words += f"; {described([one.member for one in verdict.dissent])} said something else"
     if verdict.pending:
