@@ -86,7 +86,7 @@ class LogStream:
         self._sender = sender
         self._lost = lost
         self._claimed = False
-        self._sequence = 0
+        self._let_go = False
         self._lock = asyncio.Lock()
         self._continuation = Continuation(log.task.artifacts)
         self._pending: list[tuple[Artifact, bool]] = []
@@ -129,7 +129,7 @@ class LogStream:
                     await self._write("update", self._status(state, message))
             else:
                 await self._write("state", self._status(state, message))
-                self._claimed = False
+                self._release()
 
     async def artifact(self, artifact: Artifact, *, append: bool) -> None:
         """Add to the output; text is gathered while an earlier piece is being stored.
@@ -174,7 +174,7 @@ class LogStream:
         async with self._lock:
             await self._claim_locked(None)
             await self._write("state", self._status(TaskState.SUBMITTED, None, error))
-            self._claimed = False
+            self._release()
 
     async def end(self, ending: Ending) -> None:
         """Store the end.
@@ -200,6 +200,7 @@ class LogStream:
             )
             position = await self._persist(records, final)
             self.log.apply(LogEntry("state", position, final))
+            self._release()
 
     async def final(self, state: TaskState, **members: Any) -> bool:
         """End the task as ``ReplyStream.final`` does; whether this call ended it."""
@@ -239,8 +240,16 @@ class LogStream:
     # ---- writing
 
     def _check(self) -> None:
-        if self.fenced:
+        if self.fenced or self._let_go:
             raise Fenced(self.log.task_id)
+
+    def _release(self) -> None:
+        """The task is not this worker's any more; what it still wants to write comes too late.
+
+        The server would take it, since this worker knows the spine's last entry: its own.
+        """
+        self._claimed = False
+        self._let_go = True
 
     def _status(
         self, state: TaskState, message: Message | None, error: ErrorObject | None = None
