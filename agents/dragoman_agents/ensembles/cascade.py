@@ -7,16 +7,18 @@ whether the next stage is worth its price, be there agreement or not.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct, structs
 
+from dragoman_agents.ensembles.admission import Labelled
 from dragoman_agents.ensembles.agreement import Agreement, Exact
 from dragoman_agents.ensembles.escalation import Escalation, observed
 from dragoman_agents.ensembles.votes import Dissent, Verdict, Vote, Voter, VoteRule
 
-__all__ = ["Answer", "Cascade", "CascadeResult", "Doubt", "Stage", "cheapest_first"]
+__all__ = ["Answer", "Cascade", "CascadeResult", "Doubt", "Stage", "cheapest_first", "choose_pair"]
 
 Doubt = Literal[
     "disagreement",
@@ -270,6 +272,38 @@ class Cascade:
 
     def _is_usable(self, answer: Answer) -> bool:
         return answer.fits and answer.passed and self.agreement.usable(answer.value)
+
+
+def choose_pair(
+    labelled: Sequence[Labelled], prices: Mapping[str, float], last: str
+) -> tuple[str, str] | None:
+    """The two cheap members whose agreement best spares the dear one: a first stage.
+
+    Of all pairs with which the cascade would have cost at most half of what it saves at best (that
+    is, three quarters of asking ``last`` alone), the one that would have been right most often;
+    ``None`` when there is none.
+
+    Args:
+        labelled: What to judge by.
+        prices: Of every member that may be chosen, and of ``last``.
+        last: Who is asked when the two disagree.
+    """
+    best: tuple[float, tuple[str, str]] | None = None
+    cheap = sorted((name for name in prices if name != last), key=lambda name: prices[name])
+    for first, second in itertools.combinations(cheap, 2):
+        price = prices[first] + prices[second]
+        if price > prices[last] / 2:
+            continue
+        right = asked = 0
+        for question in labelled:
+            answer = question.answers.get(first)
+            agree = answer is not None and answer == question.answers.get(second)
+            asked += not agree
+            right += (answer if agree else question.answers.get(last)) == question.truth
+        price += prices[last] * asked / max(1, len(labelled))
+        if price <= 0.75 * prices[last] and (best is None or right > best[0]):
+            best = right, (first, second)
+    return None if best is None else best[1]
 
 
 def cheapest_first(

@@ -15,7 +15,15 @@ from msgspec import Struct, structs
 
 from dragoman_agents.ensembles.fitting import climb, logistic
 
-__all__ = ["Escalation", "Example", "Scorer", "fit_escalation", "fit_scorer", "observed"]
+__all__ = [
+    "Escalation",
+    "Example",
+    "Scorer",
+    "fit_escalation",
+    "fit_scorer",
+    "observed",
+    "with_budget",
+]
 
 RIDGE = 20.0
 """How strongly each number is drawn to 0: about as many labels as move it halfway."""
@@ -174,22 +182,25 @@ def fit_escalation(
     learned = Escalation(
         stay={
             member: fit_scorer(
-                rows, [one.stays.get(member, False) for one in examples], ridge=ridge
+                rows, [example.stays.get(member, False) for example in examples], ridge=ridge
             )
             for member in examples[0].stays
         },
         go=fit_scorer(rows, [example.goes for example in examples], ridge=ridge),
         least_gain=0.0,
     )
-    gains = [learned.gain(row) for row in rows]
+    return with_budget(learned, examples, budget)
+
+
+def with_budget(learned: Escalation, examples: Sequence[Example], budget: float) -> Escalation:
+    """The same estimates for another budget."""
+    gains = [learned.gain(example.features) for example in examples]
     left = budget * len(examples) - math.fsum(example.price for example in examples)
-    least = 0.0
     for gain, example in sorted(zip(gains, examples, strict=True), key=lambda pair: -pair[0]):
         left -= example.further
         if left < 0:
-            least = max(0.0, gain)
-            break
-    return structs.replace(learned, least_gain=least)
+            return structs.replace(learned, least_gain=max(0.0, gain))
+    return structs.replace(learned, least_gain=0.0)
 
 
 def _scales(rows: Sequence[Features]) -> dict[str, tuple[float, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dragoman_agents.ensembles.agreement import NormalizedText
-from dragoman_agents.ensembles.cascade import Answer, Cascade, Stage, cheapest_first
+from dragoman_agents.ensembles.cascade import Answer, Cascade, Stage, cheapest_first, choose_pair
 from dragoman_agents.ensembles.escalation import Escalation, Scorer
 from tests.support.simulated_members import questions, skill_for
 
@@ -189,3 +189,13 @@ def test_what_was_learned_does_not_keep_an_answer_that_is_missing_or_broken(
     else:
         cascade.answer("coder", broken)
     assert cascade.advance() is None
+
+
+def test_the_pair_whose_agreement_spares_the_dear_member_is_chosen() -> None:
+    rates = {"pro": 0.72, "flash": 0.66, "coder": 0.64, "tiny": 0.3, "tinier": 0.25}
+    seen = questions({name: skill_for(rate) for name, rate in rates.items()}, 800, 1)
+    prices = {"pro": 16.0, "flash": 1.0, "coder": 2.0, "tiny": 0.1, "tinier": 0.1}
+
+    assert choose_pair(seen, prices, "pro") == ("flash", "coder")
+    assert choose_pair(seen, prices | {"coder": 15.0}, "pro") != ("flash", "coder")
+    assert choose_pair(seen, {"pro": 16.0, "flash": 9.0, "coder": 9.0}, "pro") is None

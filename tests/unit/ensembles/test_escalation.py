@@ -13,6 +13,7 @@ from dragoman_agents.ensembles.escalation import (
     fit_escalation,
     fit_scorer,
     observed,
+    with_budget,
 )
 
 
@@ -72,8 +73,10 @@ def cases(count: int, seed: int) -> list[Example]:
 def test_money_goes_where_it_helps_most_and_never_where_it_hurts(
     budget: float, worth: set[str]
 ) -> None:
-    learned = fit_escalation(cases(3000, 1), budget)
+    seen = cases(3000, 1)
+    learned = fit_escalation(seen, budget)
 
+    assert with_budget(fit_escalation(seen, 1.0), seen, budget) == learned
     subjects = ("far", "little", "worse")
     features = {one: observed(agree=False, subject=one) for one in subjects}
     assert {one for one in subjects if learned.worth(features[one])} == worth
