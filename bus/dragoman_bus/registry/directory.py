@@ -151,12 +151,14 @@ class Directory:
         parsed = parse_registry_key(key)
         if parsed is None:
             return
+        kind, agent, rest = parsed
+        if kind == "card" and f"sha256:{rest}" in self._cards:
+            return  # cards never change (REG-2)
         try:
             message = decode(value)
         except ProtocolError as error:
             self._refuse(key, error)
             return
-        kind, agent, rest = parsed
         if kind == "card" and isinstance(message, AgentAnnounce) and message.data.agent == agent:
             self._take_card(key, rest, value, message.data)
         elif (

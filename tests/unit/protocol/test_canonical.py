@@ -62,6 +62,13 @@ def test_canonical_json_read_back_is_spelled_the_same(value: object) -> None:
     assert canonical_json(json.loads(canonical)) == canonical
 
 
+@given(json_values.filter(lambda value: "inf" not in repr(value)))
+def test_a_document_is_spelled_the_same_beside_a_number_with_a_fraction(value: object) -> None:
+    # A fraction, or a name outside ASCII, takes the way that is spelled out in Python.
+    assert canonical_json([value, 0.5]) == b"[" + canonical_json(value) + b",0.5]"
+    assert canonical_json({"\u00e9": value}) == b'{"\xc3\xa9":' + canonical_json(value) + b"}"
+
+
 def test_the_digest_does_not_depend_on_the_order_of_members() -> None:
     assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
     assert digest_of({"a": 1}) != digest_of({"a": 2})
