@@ -1,0 +1,396 @@
+"""The registry with 1,000 and 10,000 agents, and what an agent costs the server.
+
+The fleet is simulated: each agent has a name, a card and a lease of 10 s of its own, written and
+renewed by the same keeper that real agents have, but hundreds of keepers share a process and
+a connection. Snapshots are taken by a fresh Directory while the fleet renews; beside it, nats-py's
+own watcher reads the same bucket, without looking into what it reads. Both parse on this machine's
+cores, which server and fleet share.
+
+A death is a SIGKILL of a process with 20 agents. How late it was noticed counts from the moment at
+which the lease of each, by its last renewal seen here, had ended.
+
+Memory per agent is the growth of nats-server's resident memory, garbage that Go has not collected
+included, divided by the agents. "Real agents" are served instances with a connection each, all of
+one skill; beside them stand connections that do nothing. Supervised, each name has its queue.
+Renewals a second come from two Python processes that do nothing else, so the server's CPU per
+renewal says more than the rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.measuring import (
+    Figures,
+    Peer,
+    alternate,
+    install_loop,
+    keep,
+    machine,
+    own_cpu,
+    parser,
+    percentile,
+    process_cpu,
+    ready,
+    resident_bytes,
+)
+from dragoman_agents import Agent, serving
+from dragoman_bus.identifiers import new_identifier
+from dragoman_bus.protocol.envelopes import Sender, agent_source
+from dragoman_bus.protocol.payloads import AnnounceData, InstanceState, LeaseData
+from dragoman_bus.protocol.subjects import REGISTRY_BUCKET
+from dragoman_bus.registry import Directory, DirectoryChange, LeaseKeeper
+from dragoman_bus.registry.keeper import card_digest
+from dragoman_bus.server import NatsServer
+from dragoman_bus.supervisor import supervising
+from dragoman_bus.transports.nats import connect_nats
+from dragoman_bus.transports.port import Change
+
+SIZES = (1_000, 10_000)
+LEASE = 10.0
+VICTIMS = 20
+REAL = 200
+FLEETS = 2
+CONNECTIONS = 4
+AT_ONCE = 64
+RENEWING_SECONDS = 5.0
+SNAPSHOT, LATE, MEMORY = "snapshot s", "a death noticed, s after its lease", "server KiB per agent"
+GOALS = {SNAPSHOT: "< 1 for 10,000", LATE: "< 3", MEMORY: "< 60"}
+
+
+# -- fleets -----------------------------------------------------------------------------------
+
+
+def template() -> Agent:
+    """An agent like many: one skill with a schema."""
+    agent = Agent("fleet", description="One of a fleet that was made up to be counted")
+
+    @agent.skill(tags=["text"])
+    async def shorten(text: str, words: int = 12) -> str:
+        """Keeps the first words of a text."""
+        return " ".join(text.split()[:words])
+
+    return agent
+
+
+class Member:
+    """One simulated agent: a card, a lease, and the keeper that real agents have."""
+
+    def __init__(self, transport: Any, announce: AnnounceData, name: str) -> None:
+        card = msgspec.structs.replace(announce.card, name=name)
+        own = msgspec.structs.replace(announce, agent=name, card=card)
+        sender = Sender(agent_source(name, f"{name}-1"), time.time, new_identifier)
+        lease = LeaseData(
+            agent=name,
+            instance=f"{name}-1",
+            card=card_digest(own),
+            state=InstanceState.READY,
+            lease_seconds=LEASE,
+            slots=16,
+            running=0,
+            queued=0,
+            started_at=sender.now(),
+        )
+        self.keeper = LeaseKeeper(transport, own, lambda: lease, sender)
+
+
+async def start_members(url: str, prefix: str, count: int) -> list[Member]:
+    """All of them announced, spread over a few connections."""
+    announce = template().announcement()
+    transports = [await connect_nats(url) for _ in range(CONNECTIONS)]
+    members = [
+        Member(transports[number % CONNECTIONS], announce, f"{prefix}-{number}")
+        for number in range(count)
+    ]
+    waiting = iter(members)
+
+    async def start() -> None:
+        for member in waiting:
+            await member.keeper.start()
+
+    await asyncio.gather(*(start() for _ in range(AT_ONCE)))
+    return members
+
+
+async def serve_fleet(url: str, prefix: str, count: int) -> None:
+    """A fleet that renews its leases until it is ended."""
+    await start_members(url, prefix, count)
+    ready()
+    await asyncio.Event().wait()
+
+
+async def serve_renewers(url: str, prefix: str, count: int) -> None:
+    """A fleet that at a word renews without pause, and says how often it did."""
+    members = await start_members(url, prefix, count)
+    ready()
+    await asyncio.to_thread(sys.stdin.readline)
+    renewed = 0
+    until = time.perf_counter() + RENEWING_SECONDS
+
+    async def renew(own: list[Member]) -> None:
+        nonlocal renewed
+        while time.perf_counter() < until:
+            for member in own:
+                await member.keeper.update()
+                renewed += 1
+
+    await asyncio.gather(*(renew(members[start::AT_ONCE]) for start in range(AT_ONCE)))
+    print("renewed", renewed, flush=True)
+    await asyncio.Event().wait()
+
+
+async def serve_real(url: str, prefix: str, count: int) -> None:
+    """Real agents: each served with a connection of its own, all with one skill."""
+    async with AsyncExitStack() as stack:
+        for number in range(count):
+            agent = template()
+            agent.name = f"{prefix}-{number}"
+            await stack.enter_async_context(serving(agent, await connect_nats(url)))
+        ready()
+        await asyncio.Event().wait()
+
+
+async def serve_bare(url: str, prefix: str, count: int) -> None:
+    """Connections of nats-py that do nothing."""
+    import nats
+
+    clients = [await nats.connect(url, name=f"{prefix}-{number}") for number in range(count)]
+    ready(len(clients))
+    await asyncio.Event().wait()
+
+
+SERVE = {"bare": serve_bare, "fleet": serve_fleet, "renewers": serve_renewers, "real": serve_real}
+
+
+def fleet(kind: str, url: str, prefix: str, count: int) -> Peer:
+    """A process of one of the kinds above."""
+    arguments = ("--serve", kind, "--url", url, "--prefix", prefix, "--agents", count)
+    return Peer("benchmarks.registry", *arguments)
+
+
+# -- measuring --------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def following(url: str) -> AsyncIterator[Directory]:
+    """A fresh directory on a fresh connection, with its snapshot taken."""
+    transport = await connect_nats(url)
+    directory = Directory(transport)
+    try:
+        await directory.start()
+        yield directory
+    finally:
+        await directory.stop()
+        await transport.close()
+
+
+async def our_snapshot(url: str, count: int) -> Figures:
+    """Seconds until a fresh directory is complete, checked to be so."""
+    transport = await connect_nats(url)
+    directory = Directory(transport)
+    started = time.perf_counter()
+    await directory.start()
+    taken = time.perf_counter() - started
+    if len(directory.agents()) < count:
+        raise RuntimeError("this machine is too busy for the fleet to renew in time; try again")
+    await directory.stop()
+    await transport.close()
+    return {SNAPSHOT: taken}
+
+
+async def plain_snapshot(url: str, count: int) -> Figures:
+    """Seconds until nats-py's own watcher has read everything."""
+    import nats
+
+    client = await nats.connect(url)
+    bucket = await client.jetstream().key_value(REGISTRY_BUCKET)
+    started = time.perf_counter()
+    watcher: Any = await bucket.watchall()
+    seen = 0
+    async for entry in watcher:
+        if entry is None:
+            break
+        seen += 1
+    taken = time.perf_counter() - started
+    assert seen >= 2 * count
+    await watcher.stop()
+    await client.close()
+    return {SNAPSHOT: taken}
+
+
+async def deaths(url: str, directory: Directory) -> list[float]:
+    """Seconds after the end of its lease at which each victim of a kill was noticed."""
+    transport = await connect_nats(url)
+    bucket = await transport.key_value(REGISTRY_BUCKET)
+    renewed: dict[str, float] = {}
+    lost: dict[str, float] = {}
+    all_lost = asyncio.Event()
+
+    def on_change(change: Change) -> None:
+        if change.value is not None:
+            renewed[change.key.split(".")[1]] = time.perf_counter()
+
+    def on_directory(change: DirectoryChange) -> None:
+        if change.kind in ("lost", "left") and change.lease.agent.startswith("victim-"):
+            lost.setdefault(change.lease.agent, time.perf_counter())
+            if len(lost) == VICTIMS:
+                all_lost.set()
+
+    watch = await bucket.watch("inst.>", on_change)
+    remove = directory.add_listener(on_directory)
+    victims = await asyncio.to_thread(fleet, "fleet", url, "victim", VICTIMS)
+    await asyncio.sleep(LEASE / 2)
+    victims.kill()
+    await asyncio.wait_for(all_lost.wait(), 3 * LEASE)
+    remove()
+    await watch.unsubscribe()
+    await transport.close()
+    return sorted(moment - renewed[agent] - LEASE for agent, moment in lost.items())
+
+
+async def memory_of(server: NatsServer) -> float:
+    """Resident KiB of the server: the median over a lease, since Go collects now and then."""
+    assert server.process_id is not None
+    seen = []
+    for _ in range(int(LEASE)):
+        await asyncio.sleep(1)
+        seen.append(resident_bytes(server.process_id) / 1024)
+    return statistics.median(seen)
+
+
+async def with_fleet(count: int, rounds: int) -> dict[str, Figures]:
+    """All figures of a simulated fleet of one size, on a server of its own."""
+    with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder)) as server:
+        async with following(server.url) as directory:
+            before = await memory_of(server)
+            with ExitStack() as stack:
+                for number in range(FLEETS):
+                    part = fleet("fleet", server.url, f"fleet{number}", count // FLEETS)
+                    stack.enter_context(part)
+                await directory.wait_for(lambda agents: len(agents) >= count)
+                used, started = own_cpu(), time.perf_counter()
+                after = await memory_of(server)
+                reading = (own_cpu() - used) / (time.perf_counter() - started)
+                snapshots = await alternate(
+                    {
+                        "plain": lambda: plain_snapshot(server.url, count),
+                        "ours": lambda: our_snapshot(server.url, count),
+                    },
+                    rounds,
+                )
+                late = await deaths(server.url, directory)
+    ours = snapshots["ours"] | {
+        LATE: percentile(late, 1.0),
+        MEMORY: (after - before) / count,
+        "a follower's CPU, % of a core": reading * 100,
+    }
+    return {"plain": snapshots["plain"], "ours": ours}
+
+
+async def connected(kind: str, *, supervised: bool = False) -> Figures:
+    """What clients with a connection each cost the server: bare ones, or served agents."""
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        server = stack.enter_context(NatsServer(Path(folder)))
+        assert server.process_id is not None
+        directory = await stack.enter_async_context(following(server.url))
+        if supervised:
+            transport = await connect_nats(server.url)
+            stack.push_async_callback(transport.close)
+            await stack.enter_async_context(supervising(transport))
+        # Streams, bucket and the queues of the skill are made once, by whoever comes first.
+        stack.enter_context(fleet("real", server.url, "first", 1))
+        before = await memory_of(server)
+        for number in range(4):
+            stack.enter_context(fleet(kind, server.url, f"{kind}{number}", REAL // 4))
+        if kind == "real":
+            await directory.wait_for(lambda agents: len(agents) > REAL)
+        after = await memory_of(server)
+        cpu, started = process_cpu(server.process_id), time.perf_counter()
+        await asyncio.sleep(LEASE)
+        busy = process_cpu(server.process_id) - cpu
+        idle = busy / (time.perf_counter() - started) / REAL
+    return {MEMORY: (after - before) / REAL, "server CPU us per agent and second": idle * 1e6}
+
+
+async def renewals() -> Figures:
+    """As many renewals as two processes can make."""
+    with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder)) as server:
+        assert server.process_id is not None
+        with (
+            fleet("renewers", server.url, "one", 500) as one,
+            fleet("renewers", server.url, "two", 500) as two,
+        ):
+            cpu = process_cpu(server.process_id)
+            for peer in (one, two):
+                peer.say("renew")
+            told = [await asyncio.to_thread(peer.hear) for peer in (one, two)]
+            busy = process_cpu(server.process_id) - cpu
+    count = sum(int(words[1]) for words in told)
+    return {
+        "renewals per second": count / RENEWING_SECONDS,
+        "server CPU us per renewal": busy / count * 1e6,
+    }
+
+
+def show(title: str, figures: Figures) -> None:
+    """One block of the table."""
+    print(title)
+    for name, value in figures.items():
+        goal = f"   goal {GOALS[name]}" if name in GOALS else ""
+        print(f"  {name:40}{value:12,.3f}{goal}")
+
+
+async def compare(sizes: list[int], rounds: int) -> dict[str, Figures]:
+    """Everything, one after the other."""
+    found: dict[str, Figures] = {}
+
+    def tell(title: str, figures: Figures) -> None:
+        found[title] = figures
+        show(title, figures)
+
+    for size in sizes:
+        for kind, figures in (await with_fleet(size, rounds)).items():
+            who = "nats-py's watcher" if kind == "plain" else "Dragoman"
+            tell(f"{size:,} agents, {who}", figures)
+    tell(f"{REAL} bare connections of nats-py", await connected("bare"))
+    tell(f"{REAL} real agents", await connected("real"))
+    tell(f"{REAL} real agents, supervised", await connected("real", supervised=True))
+    tell("renewals without pause", await renewals())
+    return found
+
+
+def main() -> None:
+    """Measure, print the table, and keep the figures."""
+    options = parser(__doc__, "registry", rounds=7)
+    options.add_argument(
+        "--sizes", type=int, nargs="+", default=list(SIZES), help="default: 1000 10000"
+    )
+    options.add_argument("--serve", choices=list(SERVE), help=argparse.SUPPRESS)
+    options.add_argument("--url", help=argparse.SUPPRESS)
+    options.add_argument("--prefix", help=argparse.SUPPRESS)
+    options.add_argument("--agents", type=int, help=argparse.SUPPRESS)
+    given = options.parse_args()
+    install_loop()
+    if given.serve:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(SERVE[given.serve](given.url, given.prefix, given.agents))
+        return
+    host = machine()
+    keep(given.output, host, asyncio.run(compare(given.sizes, given.rounds)))
+
+
+if __name__ == "__main__":
+    main()
