@@ -14,6 +14,12 @@ from dragoman_agents.models.secrets import Secret
 __all__ = ["guard_logs"]
 
 LOGGERS = (
+    "anthropic._base_client",
+    "anthropic._response",
+    "google_genai._api_client",
+    "google_genai._common",
+    "google_genai.models",
+    "google_genai.types",
     "httpcore2.connection",
     "httpcore2.http11",
     "httpcore2.http2",

@@ -6,12 +6,12 @@ variables is undone for every server but OpenAI's, so that no key or account id 
 
 from __future__ import annotations
 
-import os
 from types import ModuleType
 from typing import Any
 
+from dragoman_agents.models.sdk_clients import custom_header_names, http_client
 from dragoman_agents.models.secrets import Secret
-from dragoman_agents.models.settings import is_loopback, is_openai
+from dragoman_agents.models.settings import is_openai
 
 __all__ = ["client_options", "headers_for"]
 
@@ -23,15 +23,12 @@ def client_options(
     sdk: ModuleType, address: str, key: Secret | None, timeout: float
 ) -> dict[str, Any]:
     """Keyword arguments that every client of the SDK takes alike."""
-    options: dict[str, Any] = {
+    return {
         "api_key": NO_KEY if key is None else key.reveal(),
         "max_retries": 0,
         "timeout": timeout,
+        "http_client": http_client(sdk, address),
     }
-    if is_loopback(address):
-        # A proxy named by the environment cannot reach this machine's own servers.
-        options["http_client"] = sdk.DefaultAsyncHttpxClient(trust_env=False)
-    return options
 
 
 def headers_for(sdk: ModuleType, address: str, key: Secret | None) -> dict[str, Any]:
@@ -45,8 +42,4 @@ def headers_for(sdk: ModuleType, address: str, key: Secret | None) -> dict[str, 
 def _without_ambient_headers(omitted: Any) -> dict[str, Any]:
     """Header overrides that undo what the SDK takes from ``OPENAI_*`` variables."""
     names = ["OpenAI-Organization", "OpenAI-Project"]
-    for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
-        name, colon, _ = line.partition(":")
-        if colon and name.strip() and name.strip().lower() != "authorization":
-            names.append(name.strip())
-    return dict.fromkeys(names, omitted)
+    return dict.fromkeys(names + custom_header_names("OPENAI_CUSTOM_HEADERS"), omitted)

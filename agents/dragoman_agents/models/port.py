@@ -58,11 +58,16 @@ SchemaMode: TypeAlias = Literal["native", "prompted", "repaired"]
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):
-    """The model asks for a tool. ``arguments`` is the JSON text as the model wrote it."""
+    """The model asks for a tool. ``arguments`` is the JSON text as the model wrote it.
+
+    ``provider_data`` is what the provider wants to see again when the call goes back to it with
+    the tool's answer; nobody else reads it.
+    """
 
     id: str
     name: str
     arguments: str
+    provider_data: str | None = None
 
 
 class Tool(Struct, frozen=True, kw_only=True):
@@ -120,7 +125,8 @@ class Request(Struct, frozen=True, kw_only=True):
         schema: A JSON Schema the answer must fit; the parsed answer is ``Result.data``.
         tools: Tools the model may call.
         max_output_tokens: At most so many tokens in the answer.
-        temperature: As the provider understands it; absent means the provider's default.
+        temperature: As the provider understands it; absent means the provider's default. Left out
+            where the provider takes none.
         seed: For providers that can repeat an answer.
         deadline: A ``time.monotonic()`` value after which the call is abandoned.
         headers: Sent with the call where the provider is reached by HTTP (``traceparent``).

@@ -62,6 +62,7 @@ class Provider(Struct, frozen=True, kw_only=True):
             without being told so: a key never goes to a stranger by default.
         address: Whether ``base_url`` must, may or must not be given.
         base_url: The address without ``base_url``.
+        temperature: Whether it takes a temperature; where not, configuration must not give one.
         options: The Struct in ``module`` that ``[agents.model.options]`` must fit; ``None`` where
             there are no options. It is a frozen Struct that forbids unknown fields.
         platforms: Values of ``sys.platform`` it works on; empty means all. Elsewhere the adapter
@@ -78,6 +79,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     key_hosts: tuple[str, ...] = ()
     address: Need = "optional"
     base_url: str | None = None
+    temperature: bool = True
     options: str | None = None
     platforms: tuple[str, ...] = ()
 
@@ -129,6 +131,29 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             key_variable="AZURE_AI_API_KEY",
             key_hosts=AZURE_HOSTS,
             address="required",
+        ),
+        "anthropic": Provider(
+            module="dragoman_agents.models.anthropic",
+            factory="Anthropic",
+            about="Anthropic's Claude",
+            extra="anthropic",
+            packages=("anthropic",),
+            key_variable="ANTHROPIC_API_KEY",
+            key_hosts=("api.anthropic.com",),
+            base_url="https://api.anthropic.com/v1",
+            temperature=False,
+            options="AnthropicOptions",
+        ),
+        "gemini": Provider(
+            module="dragoman_agents.models.gemini",
+            factory="Gemini",
+            about="Google's Gemini, by its developer API",
+            extra="google-genai",
+            packages=("google.genai",),
+            key_variable="GEMINI_API_KEY",
+            key_hosts=("generativelanguage.googleapis.com",),
+            base_url="https://generativelanguage.googleapis.com/v1",
+            options="GeminiOptions",
         ),
         "openai-compatible": _openai_family(
             "any server that speaks OpenAI's Chat Completions", address="required"
@@ -255,7 +280,7 @@ def import_sdk(provider: str, package: str) -> ModuleType:
         return importlib.import_module(package)
     except ImportError as error:
         raise NotConfigured(
-            f'the provider {provider} needs the package "{package.partition(".")[0]}": '
+            f'the provider {provider} needs the package "{package}": '
             f'pip install "dragoman[{PROVIDERS[provider].extra}]"'
         ) from error
 
@@ -300,6 +325,8 @@ def check_settings(settings: ModelSettings) -> None:
         )
     if provider.address == "none" and settings.base_url is not None:
         raise ValueError(f"the provider {settings.provider} has no address; remove base_url")
+    if settings.temperature is not None and not provider.temperature:
+        raise ValueError(f"the provider {settings.provider} takes no temperature; remove it")
     if provider.options is not None:
         kind = getattr(importlib.import_module(provider.module), provider.options)
         read_options(settings.options, kind)

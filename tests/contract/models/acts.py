@@ -53,9 +53,13 @@ class Garble:
 
 @dataclass(frozen=True)
 class CutOff:
-    """A stream that ends, with its connection, after one piece and before it is complete."""
+    """A stream that ends, with its connection, after one piece and before it is complete.
+
+    HTTP itself may notice it (``in_a_chunk``), or not.
+    """
 
     piece: str = "Hel"
+    in_a_chunk: bool = False
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,11 @@ async def test_a_garbled_answer_is_an_error(stage: Stage, streamed: bool) -> Non
 
 
 @pytest.mark.scenario("cut_off")
-async def test_a_stream_that_breaks_off_is_never_a_short_answer(stage: Stage) -> None:
-    stage.play(CutOff())
+@pytest.mark.parametrize("in_a_chunk", [False, True], ids=["at-its-end", "in-a-chunk"])
+async def test_a_stream_that_breaks_off_is_never_a_short_answer(
+    stage: Stage, in_a_chunk: bool
+) -> None:
+    stage.play(CutOff(in_a_chunk=in_a_chunk))
     texts = []
     with pytest.raises(ModelError) as broken:
         async for event in stage.adapter.stream(ask()):

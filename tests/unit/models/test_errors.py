@@ -7,7 +7,8 @@ import openai
 import pytest
 
 from dragoman_agents.models import MODEL_ERROR_KINDS, ModelError, ModelErrorKind
-from dragoman_agents.models.openai_failures import kind_of_failure, retry_after_seconds
+from dragoman_agents.models.http_failures import retry_after_seconds
+from dragoman_agents.models.openai_failures import kind_of_failure
 from dragoman_bus.protocol.error_registry import error_definitions
 from dragoman_bus.protocol.errors import DragomanError
 

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from tests.contract.models.stage import Stage
-from tests.contract.models.stages import apple, local, openai
+from tests.contract.models.stages import anthropic, apple, gemini, local, openai
 
-STAGES: tuple[type[Stage], ...] = (*openai.STAGES, *apple.STAGES, *local.STAGES)
+STAGES: tuple[type[Stage], ...] = (
+    *openai.STAGES,
+    *anthropic.STAGES,
+    *gemini.STAGES,
+    *apple.STAGES,
+    *local.STAGES,
+)

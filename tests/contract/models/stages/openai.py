@@ -10,16 +10,8 @@ from dragoman_agents.models.azure import AzureOpenAI
 from tests.contract.models.acts import Act, CutOff, Fail, Garble, Refuse, Say
 from tests.contract.models.stage import Scenario, Stage
 from tests.support import responses_wire
-from tests.support.openai_server import (
-    Answer,
-    Failure,
-    OpenAIServer,
-    Raw,
-    Reply,
-    Silence,
-    chunk,
-    server_sent,
-)
+from tests.support.model_server import Failure, Raw, Silence, broken_stream, stream_response
+from tests.support.openai_server import Answer, OpenAIServer, Reply, chunk, events, server_sent
 
 KEY_VARIABLE = "CONTRACT_MODEL_KEY"
 
@@ -103,12 +95,15 @@ class CompatibleStage(Stage):
         if isinstance(act, Garble):
             return Raw(server_sent("{" + act.echo))
         if isinstance(act, CutOff):
-            return Raw(self.begun(act.piece))
-        return Silence() if act.piece is None else Raw(self.begun(act.piece), stall=True)
+            broken = broken_stream if act.in_a_chunk else stream_response
+            return Raw(broken(self.begun(act.piece)))
+        if act.piece is None:
+            return Silence()
+        return Raw(stream_response(self.begun(act.piece)), stall=True)
 
     def begun(self, piece: str) -> bytes:
         """A stream's beginning."""
-        return server_sent(chunk({"content": piece}))
+        return events(chunk({"content": piece}))
 
     def reply(self, act: Say) -> Reply:
         """A healthy answer."""
@@ -150,7 +145,7 @@ class ResponsesStage(OpenAIStage):
     }
 
     def begun(self, piece: str) -> bytes:
-        return server_sent(responses_wire.text_event(piece))
+        return events(responses_wire.text_event(piece))
 
 
 class AzureStage(OpenAIStage):
