@@ -1,7 +1,7 @@
 """What the HTTP clients of all SDKs have in common: where they go, and what they must not send.
 
-No redirect is followed: it would carry a key that stands in a header of its own (``api-key``,
-``x-goog-api-key``) to whatever host the answer names.
+No redirect is followed: it would carry what was asked, and with some clients a key in a header of
+its own (``x-goog-api-key``), to whatever host the answer names.
 """
 
 from __future__ import annotations
