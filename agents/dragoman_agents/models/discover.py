@@ -1,8 +1,9 @@
 """Finds the models that can be used here without being told: a key, or a server on this machine.
 
-Looks at ``OPENAI_API_KEY`` (with ``OPENAI_BASE_URL``), an Ollama server and a llama.cpp server on
-their usual ports. ``DRAGOMAN_MODEL`` chooses among a server's models; without it the first that
-the server lists and that can chat is taken, because no model id is a default in code.
+Looks at the keys of OpenAI, Anthropic and Gemini in their usual variables (and at the addresses
+beside them), an Ollama server and a llama.cpp server on their usual ports. ``DRAGOMAN_MODEL``
+chooses among a server's models; without it the first that the server lists and that can chat is
+taken, because no model id is a default in code.
 """
 
 from __future__ import annotations
@@ -12,19 +13,17 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
+from typing import Any
 
 from msgspec import Struct, structs
 
 from dragoman_agents.models.errors import ModelError
-from dragoman_agents.models.openai_compatible import OpenAICompatible
+from dragoman_agents.models.providers import PROVIDERS, load_packages, open_adapter
 from dragoman_agents.models.settings import ModelSettings, is_openai
 from dragoman_bus.protocol.errors import NotConfigured
 
 __all__ = ["LOCAL_SERVERS", "Finding", "LocalServer", "discover_models"]
 
-OPENAI_ADDRESS = "https://api.openai.com/v1"
-KEY_VARIABLE = "OPENAI_API_KEY"
-ADDRESS_VARIABLE = "OPENAI_BASE_URL"
 MODEL_VARIABLE = "DRAGOMAN_MODEL"
 
 CONNECT_SECONDS = 0.5
@@ -58,12 +57,27 @@ LOCAL_SERVERS: tuple[LocalServer, ...] = (
 """Where to look without being told."""
 
 
+class _Keyed(Struct, frozen=True):
+    """A provider whose key is looked for, with the variables that its SDK reads too."""
+
+    provider: str
+    key_variable: str
+    address_variable: str
+
+
+KEYED: tuple[_Keyed, ...] = (
+    _Keyed("openai", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    _Keyed("anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+    _Keyed("gemini", "GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL"),
+)
+
+
 class Finding(Struct, frozen=True, kw_only=True):
     """Something found: a usable model, or a key or server that cannot be used as it is.
 
     Attributes:
         sentence: For people: what was found and, if it cannot be used, what to do.
-        settings: For ``OpenAICompatible`` or a declared agent; ``None`` when not usable.
+        settings: For ``open_adapter`` or a declared agent; ``None`` when not usable.
     """
 
     sentence: str
@@ -81,7 +95,7 @@ async def discover_models(
     timeout: float = 3.0,
     local_servers: Sequence[LocalServer] = LOCAL_SERVERS,
 ) -> list[Finding]:
-    """What is usable, the key's model first, then the local servers in their order.
+    """What is usable: the keys' models first, then the local servers, each in their order.
 
     Looks everywhere at once and takes at most about ``timeout`` seconds; a port where nothing
     listens is no finding. Never raises for what it finds.
@@ -89,25 +103,30 @@ async def discover_models(
     known = os.environ if environment is None else environment
     wanted = known.get(MODEL_VARIABLE) or None
     searches = [_local(server, wanted, timeout) for server in local_servers]
-    if known.get(KEY_VARIABLE):
-        searches.insert(0, _keyed(known, wanted, timeout))
-    found = await asyncio.gather(*searches)
+    keys = [key for key in KEYED if known.get(key.key_variable)]
+    load_packages(key.provider for key in keys)
+    keyed = [_keyed(key, known, wanted, timeout) for key in keys]
+    found = await asyncio.gather(*keyed, *searches)
     return [finding for finding in found if finding is not None]
 
 
-async def _keyed(known: Mapping[str, str], wanted: str | None, timeout: float) -> Finding | None:
-    address = known.get(ADDRESS_VARIABLE) or OPENAI_ADDRESS
-    vendor = "openai" if is_openai(address) else None
+async def _keyed(
+    key: _Keyed, known: Mapping[str, str], wanted: str | None, timeout: float
+) -> Finding | None:
+    own = PROVIDERS[key.provider].base_url or ""
+    address = known.get(key.address_variable) or own
+    # Another server that takes OpenAI's key is not known to be like OpenAI's.
+    is_other = key.provider == "openai" and not is_openai(address)
     try:
         settings = ModelSettings(
+            provider="openai-compatible" if is_other else key.provider,
             base_url=address,
             model=wanted or UNKNOWN_MODEL,
-            api_key_env=KEY_VARIABLE,
-            vendor=vendor,
+            api_key_env=key.key_variable,
         )
     except ValueError as error:
-        return Finding(sentence=f"{ADDRESS_VARIABLE} cannot be used: {error}.")
-    subject = f"The key in {KEY_VARIABLE}, at {address},"
+        return Finding(sentence=f"{key.address_variable} cannot be used: {error}.")
+    subject = f"The key in {key.key_variable}, at {address},"
     return await _probe(settings, subject, wanted, timeout, known)
 
 
@@ -141,7 +160,8 @@ async def _probe(
     environment: Mapping[str, str] | None = None,
 ) -> Finding:
     try:
-        async with aclosing(OpenAICompatible(settings, environment=environment)) as adapter:
+        adapter: Any = open_adapter(settings, environment=environment)
+        async with aclosing(adapter):
             listed = await adapter.list_models(seconds=timeout)
     except (ModelError, NotConfigured) as error:
         return Finding(sentence=f"{subject} cannot be used: {error.message.rstrip('.')}.")

@@ -21,6 +21,7 @@ from dragoman_agents.models.providers import (
     PROVIDERS,
     address_of,
     key_place,
+    load_packages,
     missing_packages,
     open_adapter,
 )
@@ -110,6 +111,8 @@ async def provider_statuses(
         seconds: The longest that all answers together may take.
     """
     known = os.environ if environment is None else environment
+    if ask:
+        load_packages(name for name in PROVIDERS if _can_be_asked(name, known))
     return list(await asyncio.gather(*(_provider(name, known, ask, seconds) for name in PROVIDERS)))
 
 
@@ -122,6 +125,8 @@ async def model_statuses(
 ) -> list[ModelStatus]:
     """The given models, by role; arguments as for ``provider_statuses``."""
     known = os.environ if environment is None else environment
+    if ask:
+        load_packages(settings.provider for settings in models.values() if _is_asked(settings))
     return list(
         await asyncio.gather(
             *(_model(role, settings, known, ask, seconds) for role, settings in models.items())
@@ -139,8 +144,7 @@ async def _provider(
     if provider.key_variable is not None:
         key = _key(provider.key_variable, None, environment)
     reachable, problem = None, None
-    has_key = provider.key != "required" or (key is not None and key.present)
-    if ask and supported and not missing and has_key and provider.address == "optional":
+    if ask and supported and not missing and _can_be_asked(name, environment):
         settings = ModelSettings(provider=name, model=UNKNOWN_MODEL)
         reachable, problem = await _asked(settings, environment, seconds)
     return ProviderStatus(
@@ -162,8 +166,7 @@ async def _model(
     if key is not None and not key.present and PROVIDERS[settings.provider].key != "required":
         key = key if settings.api_key_env or settings.api_key_file else None
     reachable, problem = None, None
-    # A model in this process is a file that takes long to load; the agent does that.
-    if ask and PROVIDERS[settings.provider].address != "none":
+    if ask and _is_asked(settings):
         reachable, problem = await _asked(settings, environment, seconds)
     return ModelStatus(
         role=role,
@@ -174,6 +177,18 @@ async def _model(
         reachable=reachable,
         problem=problem,
     )
+
+
+def _can_be_asked(name: str, environment: Mapping[str, str]) -> bool:
+    """Whether the provider has an address of its own, and the key it needs is there."""
+    provider = PROVIDERS[name]
+    has_key = provider.key != "required" or bool(environment.get(provider.key_variable or ""))
+    return provider.address == "optional" and has_key
+
+
+def _is_asked(settings: ModelSettings) -> bool:
+    # A model in this process is a file that takes long to load; the agent does that.
+    return PROVIDERS[settings.provider].address != "none"
 
 
 async def _asked(

@@ -11,7 +11,8 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
@@ -34,6 +35,8 @@ __all__ = [
     "check_settings",
     "import_sdk",
     "key_place",
+    "key_variables",
+    "load_packages",
     "missing_packages",
     "open_adapter",
     "read_key",
@@ -248,6 +251,13 @@ def key_place(settings: ModelSettings) -> tuple[str | None, str | None]:
     return (provider.key_variable if known else None), None
 
 
+def key_variables(models: Iterable[ModelSettings]) -> frozenset[str]:
+    """Every variable that may hold a key: the providers' own, and those that ``models`` name."""
+    usual = {provider.key_variable for provider in PROVIDERS.values()}
+    named = {settings.api_key_env for settings in models}
+    return frozenset(name for name in usual | named if name is not None)
+
+
 def read_key(
     settings: ModelSettings, environment: Mapping[str, str] | None = None
 ) -> Secret | None:
@@ -288,6 +298,17 @@ def import_sdk(provider: str, package: str) -> ModuleType:
 def missing_packages(provider: str) -> tuple[str, ...]:
     """The packages of ``provider`` that are not installed. None of them is imported."""
     return tuple(name for name in PROVIDERS[provider].packages if not _installed(name))
+
+
+def load_packages(providers: Iterable[str]) -> None:
+    """Import the packages of several providers that are about to be asked at once.
+
+    Loading one takes up to seconds, which would count as silence of those asked before it.
+    """
+    for name in {package for provider in providers for package in PROVIDERS[provider].packages}:
+        # A package that is missing or broken is complained of by its adapter.
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 def read_options(options: Mapping[str, Any], kind: type[Options]) -> Options:

@@ -31,9 +31,10 @@ replicas = 1                # processes that share its work
 # prompt = "You are a careful editor."
 #
 # [agents.model]
-# base_url = "http://127.0.0.1:11434/v1"    # any OpenAI-compatible server, here Ollama
+# provider = "ollama"                       # or openai, anthropic, gemini: see `dragoman models`
 # model = "the id that your server lists"
-# # api_key_env = "OPENAI_API_KEY"          # where the key is, never the key itself
+# # api_key_env = "MY_KEY"                  # where the key is, never the key itself; by default
+# #                                         # OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY
 #
 # [[agents.skills]]
 # id = "summarize"

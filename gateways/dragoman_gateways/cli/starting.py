@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from dragoman_agents.configuration import AgentDeclaration, Configuration
+from dragoman_agents.configuration import Configuration
+from dragoman_agents.models.providers import key_place, key_variables
 from dragoman_bus.client import Bus, connect
 from dragoman_bus.protocol.errors import DragomanError, NotConfigured
 from dragoman_bus.registry.directory import DirectoryChange
@@ -61,7 +62,7 @@ async def _up(
             connect(url, name="up") as bus,
             _supervisor(bus, configuration, lines),
         ):
-            programs = programs_for(configuration.agents, file, url)
+            programs = programs_for(configuration, file, url)
             supervisor = Supervisor(
                 programs, dict(os.environ), lines.process, RestartPolicy(drain_seconds=drain)
             )
@@ -79,19 +80,26 @@ async def _up(
     return ExitCode.USAGE
 
 
-def programs_for(agents: tuple[AgentDeclaration, ...], file: Path, url: str) -> list[Program]:
-    """One program per replica of every agent; a replica's label ends with its number."""
+def programs_for(configuration: Configuration, file: Path, url: str) -> list[Program]:
+    """One program per replica of every agent; a replica's label ends with its number.
+
+    An agent without code sees the key of its own model and no other; what an agent's code needs
+    is not known, so it sees all.
+    """
     programs = []
-    for agent in agents:
+    declared = [agent.model for agent in configuration.agents if agent.model is not None]
+    keys = key_variables([*configuration.models.values(), *declared])
+    for agent in configuration.agents:
         target = agent.module or agent.name or ""
         options = [] if agent.concurrency is None else ["--concurrency", str(agent.concurrency)]
         command = dragoman_command(
             "--config", str(file), "--server", url, "run", target, "--json", *options
         )
         name = agent.name or Path(target.rpartition(":")[0]).stem
+        hidden = frozenset() if agent.model is None else keys - {key_place(agent.model)[0]}
         for number in range(1, agent.replicas + 1):
             label = name if agent.replicas == 1 else f"{name}-{number}"
-            programs.append(Program(label=label, command=command))
+            programs.append(Program(label=label, command=command, hidden=hidden))
     return programs
 
 

@@ -17,10 +17,17 @@ __all__ = ["Program", "RestartPolicy", "Supervisor"]
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """Something to keep running: its name in events, and its command."""
+    """Something to keep running.
+
+    Attributes:
+        label: Its name in events.
+        command: Program and arguments.
+        hidden: Variables of the environment that are none of its business: others' keys.
+    """
 
     label: str
     command: Sequence[str]
+    hidden: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +101,11 @@ class Supervisor:
         child = ChildProcess(
             label=program.label,
             command=program.command,
-            environment=self._environment,
+            environment={
+                name: value
+                for name, value in self._environment.items()
+                if name not in program.hidden
+            },
             listener=self._listener,
         )
         await child.start()

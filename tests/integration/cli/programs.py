@@ -13,7 +13,15 @@ from typing import Any
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "examples"
-UNSET_VARIABLES = ("NATS_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL")
+UNSET_VARIABLES = (
+    "NATS_URL",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "GEMINI_API_KEY",
+    "GOOGLE_GEMINI_BASE_URL",
+)
 PATIENCE_SECONDS = 30.0
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
 
 import pytest
 
+from dragoman_agents.models import open_adapter
 from dragoman_agents.models.discover import LocalServer, discover_models
+from tests.integration.models.test_openai_compatible import ask
+from tests.support.anthropic_server import AnthropicServer
+from tests.support.gemini_server import GeminiServer
+from tests.support.model_server import ModelServer
 from tests.support.openai_server import Failure, OpenAIServer
 
 pytestmark = pytest.mark.anyio
@@ -90,3 +97,31 @@ async def test_a_server_without_models_says_so() -> None:
     async with OpenAIServer(models=()) as empty:
         (found,) = await discover_models({}, local_servers=[LocalServer("ollama", empty.port)])
     assert "has no model" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "provider", "variables"),
+    [
+        (AnthropicServer, "anthropic", ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")),
+        (GeminiServer, "gemini", ("GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL")),
+    ],
+)
+async def test_keys_of_other_providers_are_found_and_each_stays_with_its_own(
+    kind: Callable[[], ModelServer[Any]], provider: str, variables: tuple[str, str]
+) -> None:
+    key_variable, address_variable = variables
+    async with kind() as server, OpenAIServer() as other:
+        environment = {
+            key_variable: KEY,
+            address_variable: server.base_url,
+            "OPENAI_API_KEY": "sk-other-1234",
+            "OPENAI_BASE_URL": other.base_url,
+        }
+        first, second = await discover_models(environment, local_servers=[])
+        assert second.settings is not None
+        assert second.settings.provider == provider
+        async with aclosing(open_adapter(second.settings, environment=environment)) as model:
+            assert (await model.generate(ask(max_output_tokens=5))).text.startswith("You said")
+    assert first.usable
+    assert KEY not in str(other.requests)
+    assert "sk-other-1234" not in str(server.requests)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from dragoman_agents.configuration import load_configuration
+from dragoman_agents.models import PROVIDERS
 from dragoman_bus.schema_files import schema_directory
 from dragoman_gateways.cli.application import cli
 from dragoman_gateways.cli.exit_codes import ExitCode
@@ -148,6 +150,12 @@ def test_what_init_comments_out_is_valid_too(runner: CliRunner, tmp_path: Path) 
     (agent,) = load_configuration(file, environment={}).agents
 
     assert agent.name == "summarizer"
+    assert agent.model is not None
+    named = re.search(r"provider = .*# or ([a-z, ]+):", text)
+    assert named is not None
+    providers = [agent.model.provider, *named[1].split(", ")]
+    keys = [PROVIDERS[name].key_variable for name in providers]
+    assert all(key in text for key in keys if key is not None)
 
 
 def test_init_overwrites_only_by_force(runner: CliRunner, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def _example(name: str, url: str) -> Program:
 def _translator_with(model: ModelSettings, url: str, directory: Path) -> Program:
     """An agent without code: the same declaration that a user would write into dragoman.toml."""
     optional = {
+        "provider": model.provider,
         "base_url": model.base_url,
         "api_key_env": model.api_key_env,
         "vendor": model.vendor,
