@@ -96,7 +96,8 @@ def programs_for(configuration: Configuration, file: Path, url: str) -> list[Pro
             "--config", str(file), "--server", url, "run", target, "--json", *options
         )
         name = agent.name or Path(target.rpartition(":")[0]).stem
-        hidden = frozenset() if agent.model is None else keys - {key_place(agent.model)[0]}
+        own = None if agent.model is None else key_place(agent.model)[0]
+        hidden = keys - {own} if agent.module is None else frozenset()
         for number in range(1, agent.replicas + 1):
             label = name if agent.replicas == 1 else f"{name}-{number}"
             programs.append(Program(label=label, command=command, hidden=hidden))

@@ -23,6 +23,7 @@ from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.errors import NotConfigured, TaskCanceled, TaskFailed, TaskRejected
 from dragoman_bus.protocol.messages import TaskSubmit
 from dragoman_bus.protocol.payloads import Cost, ModelIdentity, Usage
+from dragoman_bus.protocol.traces import TraceContext
 from dragoman_bus.transports.memory import MemoryBroker
 from tests.support.openai_server import Failure, OpenAIServer, Raw, Reply, chunk, server_sent
 
@@ -270,7 +271,7 @@ async def test_the_requests_trace_reaches_the_models_server(
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     sender = Sender("dragoman:caller/test", time.time, lambda: "message-1")
     submission = Submission(skill="summarize", input="A letter")
-    message = sender.wrap(TaskSubmit, submission.data(time.time()), traceparent=trace)
+    message = sender.wrap(TaskSubmit, submission.data(time.time()), trace=TraceContext(trace))
     caller = broker.connect()
     async with serving(build_agent(declaration), broker.connect()):
         await caller.publish(submission.subject(), encode(message), reply=caller.new_inbox())
