@@ -9,6 +9,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from dragoman_agents.ensembles.weighting import JointWeights
+
 __all__ = [
     "AgreementTable",
     "ByEmbedding",
@@ -147,6 +149,9 @@ class ConsensusTable(SharedTable, tag="consensus", frozen=True, kw_only=True):
         tie: What equal weights mean.
         ask: All members together, which is quickest; or as few as may suffice, then more, which
             costs least.
+        order: Whom to ask first when few are asked; absent: most weight for the money first.
+        weights: Learned elsewhere, from labels of one's own (``ensembles.weighting.fit_weights``);
+            labels that come later do not change them.
         explore: In what part of the tasks members that do not count are asked all the same, so
             that they can show that they got better.
         subject: The member of the input that says what a task is about, to learn by subject.
@@ -164,6 +169,8 @@ class ConsensusTable(SharedTable, tag="consensus", frozen=True, kw_only=True):
     agreement: AgreementTable = "exact"
     tie: Literal["first_member", "abstain"] = "first_member"
     ask: Literal["together", "as_needed"] = "together"
+    order: tuple[Token, ...] = ()
+    weights: JointWeights | None = None
     explore: Share = 0.05
     subject: Text | None = None
     minimum_share: Share = 0.0

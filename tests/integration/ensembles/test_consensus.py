@@ -8,9 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dragoman_agents import Agent
 from dragoman_agents.configuration import load_configuration
 from dragoman_agents.declared import build_agent
 from dragoman_agents.ensembles.agents import Member, consensus
+from dragoman_agents.ensembles.weighting import JointWeights, posterior
 from dragoman_bus.protocol.errors import InvalidInput, NotConfigured, RemoteError, TaskFailed
 from dragoman_bus.protocol.payloads import Cost, InstanceState
 from dragoman_bus.protocol.subjects import ask_subject
@@ -300,6 +302,53 @@ async def test_as_few_members_as_may_suffice_are_asked_cheapest_first(play: Stag
     play.answers["cheap"] = "b"
     assert (await play.ask("vote")).value == "a"
     assert play.calls.count("dear") == 1
+
+
+async def test_weights_that_were_learned_elsewhere_count_by_subject(play: Stage) -> None:
+    for name, said in [("jurist", "a"), ("chemist", "b"), ("liar", "b")]:
+        await play.serve(_specialist(play, name, said))
+    weights = JointWeights(
+        overall={"jurist": 1.0, "chemist": 1.0, "liar": 0.0},
+        subjects={"law": {"jurist": 1.0}, "chemistry": {"chemist": 1.0}},
+        choices=4,
+    )
+    members = ["jurist", "chemist", "liar"]
+    vote = consensus(
+        "vote",
+        skill="guess",
+        members=members,
+        weights=weights,
+        subject="subject",
+        ask="as_needed",
+        order=["chemist", "jurist"],
+        explore=0.0,
+    )
+    await play.serve(vote)
+
+    law = await play.bus.ask("guess", {"text": "?", "subject": "law"}, agent="vote", deadline=10)
+    assert law.value == "a"
+    account = account_of(law)
+    assert account.calibrated is True
+    assert account.confidence == pytest.approx(posterior([2.0, 1.0], 4), abs=1e-6)
+    assert sorted(play.calls) == ["chemist", "jurist"]
+    assert outcomes_of(account)["liar"] == "unasked"
+
+    play.calls.clear()
+    about = {"text": "?", "subject": "chemistry"}
+    assert (await play.bus.ask("guess", about, agent="vote", deadline=10)).value == "b"
+    assert play.calls == ["chemist"]
+
+
+def _specialist(play: Stage, name: str, said: str) -> Agent:
+    agent = Agent(name)
+
+    async def guess(text: str, subject: str) -> str:
+        """Says the same to everything."""
+        play.calls.append(name)
+        return said
+
+    agent.add_skill("guess", guess)
+    return agent
 
 
 async def test_confidence_is_learned_from_labels(play: Stage) -> None:

@@ -63,6 +63,7 @@ class Learning:
         choices: How many different answers there can be.
         memory: What part of the past counts after one more observation, in the accounts.
         margin: How far below the best member another one may be and still vote.
+        given: Weights that were learned elsewhere and stay as they are.
     """
 
     def __init__(
@@ -73,10 +74,12 @@ class Learning:
         choices: int = 10,
         memory: float = 0.995,
         margin: float = MARGIN,
+        given: JointWeights | None = None,
     ) -> None:
         self.reputation = Reputation(choices=choices, memory=memory)
         self.qualities = QualityTable()
-        self.joint: JointWeights | None = None
+        self.joint = given
+        self._is_given = given is not None
         self._margin = margin
         self._owner = owner
         self._agreement = agreement
@@ -247,7 +250,8 @@ class Learning:
 
     async def _fit(self) -> None:
         """Learn the weights again when enough is new; in a thread, since it takes a while."""
-        if self._learned.count < self._fitted_at * GROWTH or not self._learned.labels:
+        few = self._learned.count < self._fitted_at * GROWTH or not self._learned.labels
+        if self._is_given or few:
             return
         self._fitted_at = self._learned.count
         labels, choices = list(self._learned.labels), self.reputation.choices

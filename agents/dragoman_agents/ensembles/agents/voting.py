@@ -44,7 +44,9 @@ class Consensus(Ensemble[ConsensusTable]):
     ) -> None:
         super().__init__(name, table, **rest)
         self._agreement = agreement or table.agreement
-        self.learning = Learning(name, agreement_of(self._agreement), margin=table.margin)
+        self.learning = Learning(
+            name, agreement_of(self._agreement), margin=table.margin, given=table.weights
+        )
         self.offer_feedback()
 
     async def start(self, bus: Bus) -> None:
@@ -81,6 +83,8 @@ class Consensus(Ensemble[ConsensusTable]):
     def _choices(self) -> int:
         if self.table.choices is not None:
             return self.table.choices
+        if self.table.weights is not None:
+            return self.table.weights.choices
         return choices_of(self.contract, self.table.agreement)
 
     @property
@@ -123,7 +127,7 @@ class _Poll:
         counted = [name for name in members if self._counts(name)]
         self._unasked = members.keys() - set(counted)
         if self._table.ask == "as_needed" and self._table.stop_early:
-            order = self._by_use(members)
+            order = list(self._table.order) or self._by_use(members)
             while wave := self._vote.next_to_ask(order):
                 if not await self._ask([members[name] for name in wave]):
                     break
