@@ -11,8 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
-from dragoman_bus.durable.store import LogStore, entry_of
-from dragoman_bus.protocol.errors import DragomanError, ProtocolError
+from dragoman_bus.durable.store import LogStore, fold_in
+from dragoman_bus.protocol.errors import DragomanError
 from dragoman_bus.protocol.messages import TaskSubmit
 from dragoman_bus.protocol.subjects import live_subject
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
@@ -120,31 +120,26 @@ class LogReader:
     def _hear(self, delivery: Delivery) -> None:
         headers = delivery.headers or {}
         position = int(headers.get("Nats-Sequence", "0"))
-        entry = entry_of(Stored(delivery.subject, delivery.data, position, 0.0))
-        if entry is None or position <= self.log.position:
+        if position <= self.log.position:
             return
         self._heard = max(self._heard, position)
         before = int(headers.get("Nats-Last-Sequence", "0"))
-        if self._behind or before != self._last_on.get(entry.kind, 0):
+        if self._behind or before != self._last_on.get(_kind(delivery.subject), 0):
             self._behind = True
             self._repair_wanted.set()
             return
-        self._take(entry)
+        self._take(Stored(delivery.subject, delivery.data, position, 0.0))
 
-    def _take(self, entry: LogEntry) -> None:
-        self._last_on[entry.kind] = entry.position
-        try:
-            news = self.log.apply(entry)
-        except ProtocolError as error:
-            logger.warning("task %s: entry %d: %s", self.log.task_id, entry.position, error)
-            return
-        if news and entry.position > self._after:
-            self._fresh.put_nowait(entry)
+    def _take(self, stored: Stored) -> None:
+        self._last_on[_kind(stored.subject)] = stored.position
+        news = fold_in(self.log, stored)
+        if news is not None and stored.position > self._after:
+            self._fresh.put_nowait(news)
 
     async def _read(self) -> None:
         self._behind = True
-        for entry in await self._store.entries(self.log.task_id, after=self.log.position):
-            self._take(entry)
+        async for stored in self._store.stored(self.log.task_id, after=self.log.position):
+            self._take(stored)
         self._behind = self.log.position < self._heard
 
     async def _keep_repairing(self) -> None:
@@ -164,3 +159,7 @@ class LogReader:
                 # Another node of a cluster may answer before it has what was heard.
                 await asyncio.sleep(pause)
                 self._repair_wanted.set()
+
+
+def _kind(subject: str) -> str:
+    return subject.rpartition(".")[2]

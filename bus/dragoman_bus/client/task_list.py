@@ -103,7 +103,7 @@ async def list_tasks(
     """
     pages = _backward(store, after, before) if latest_first else _forward(store, after, before)
     async for page in pages:
-        entries = [entry_of(message) for message in page]
+        entries = [_submission(message) for message in page]
         states = await store.states(_task_id(entry) for entry in entries if entry is not None)
         for stored, entry in zip(page, entries, strict=True):
             if entry is None:
@@ -147,6 +147,15 @@ async def _backward(store: LogStore, after: int, before: int | None) -> AsyncIte
             yield found[max(0, end - PAGE) : end][::-1]
         window = window // 2 if len(found) > PAGE else min(2 * window, LONGEST_WINDOW)
         before = start + 1
+
+
+def _submission(stored: Stored) -> LogEntry | None:
+    """The submission in a stored message; ``None`` for what does not belong there."""
+    entry = entry_of(stored)
+    if entry is None or not isinstance(entry.message, TaskSubmit):
+        return None
+    belongs = stored.subject == log_subject(entry.message.data.task_id, "submit")
+    return entry if belongs else None
 
 
 def _task_id(entry: LogEntry) -> str:

@@ -7,17 +7,17 @@ server refuses it when it knows too little; what to do then is for the writer to
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
 from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.protocol.codec import decode, encode
 from dragoman_bus.protocol.errors import ProtocolError
-from dragoman_bus.protocol.messages import Envelope
+from dragoman_bus.protocol.messages import Envelope, TaskFinal, TaskStatusUpdate
 from dragoman_bus.protocol.subjects import log_subject, parse_log_subject
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
 from dragoman_bus.transports.streams import Expectation, Record, Stored, Streams
 
-__all__ = ["LogStore", "entry_of"]
+__all__ = ["LogStore", "entry_of", "fold_in"]
 
 logger = logging.getLogger("dragoman.durable")
 
@@ -33,6 +33,20 @@ def entry_of(stored: Stored) -> LogEntry | None:
         return LogEntry(place[1], stored.position, decode(stored.data))
     except ProtocolError as error:
         logger.warning("entry %d of task %s is not valid: %s", stored.position, place[0], error)
+        return None
+
+
+def fold_in(fold: LogFold, stored: Stored) -> LogEntry | None:
+    """Fold one stored message in; its entry, if it was news."""
+    entry = entry_of(stored)
+    if entry is None:
+        place = parse_log_subject(stored.subject)
+        fold.skip(place[1] if place else "", stored.position)
+        return None
+    try:
+        return entry if fold.apply(entry) else None
+    except ProtocolError as error:
+        logger.warning("task %s: entry %d: %s", fold.task_id, entry.position, error)
         return None
 
 
@@ -52,23 +66,25 @@ class LogStore:
         With ``into``, only what follows is read and folded into it.
         """
         fold = LogFold(task_id) if into is None else into
-        for entry in await self.entries(task_id, after=fold.position):
-            try:
-                fold.apply(entry)
-            except ProtocolError as error:
-                logger.warning("task %s: entry %d: %s", task_id, entry.position, error)
+        async for stored in self.stored(task_id, after=fold.position):
+            fold_in(fold, stored)
         return fold
 
     async def entries(self, task_id: str, *, after: int = 0) -> list[LogEntry]:
         """The valid entries of a task's log above a position."""
-        found: list[LogEntry] = []
+        found = [entry_of(stored) async for stored in self.stored(task_id, after=after)]
+        return [entry for entry in found if entry is not None]
+
+    async def stored(self, task_id: str, *, after: int = 0) -> AsyncIterator[Stored]:
+        """All that is stored in a task's log above a position, valid or not."""
         while True:
             page = await self.streams.read(
                 LOG_STREAM, log_subject(task_id), after=after, limit=PAGE
             )
-            found += filter(None, map(entry_of, page.messages))
+            for message in page.messages:
+                yield message
             if not page.more or not page.messages:
-                return found
+                return
             after = page.messages[-1].position
 
     async def states(self, task_ids: Iterable[str]) -> dict[str, LogEntry]:
@@ -76,13 +92,24 @@ class LogStore:
         subjects = [log_subject(task_id, "state") for task_id in task_ids]
         if not subjects:
             return {}
-        stored = await self.streams.last(LOG_STREAM, *subjects)
-        entries = [(message.subject, entry_of(message)) for message in stored]
-        return {
-            place[0]: entry
-            for subject, entry in entries
-            if entry is not None and (place := parse_log_subject(subject)) is not None
-        }
+        found: dict[str, LogEntry] = {}
+        for stored in await self.streams.last(LOG_STREAM, *subjects):
+            place = parse_log_subject(stored.subject)
+            entry = entry_of(stored)
+            if place is None:
+                continue
+            if entry is None or not isinstance(entry.message, TaskStatusUpdate | TaskFinal):
+                # Somebody wrote what is no entry: what was there before it counts.
+                entry = await self._last_decision(place[0])
+            if entry is not None:
+                found[place[0]] = entry
+        return found
+
+    async def _last_decision(self, task_id: str) -> LogEntry | None:
+        for entry in reversed(await self.entries(task_id)):
+            if entry.kind == "state" and isinstance(entry.message, TaskStatusUpdate | TaskFinal):
+                return entry
+        return None
 
     async def append(
         self, task_id: str, kind: str, message: Envelope, *, expect: Expectation | None = None

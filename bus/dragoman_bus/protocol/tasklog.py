@@ -134,6 +134,13 @@ class LogFold:
         """Take the submission from elsewhere than the log: a queue message holds it as well."""
         self._submitted(submission, 0)
 
+    def skip(self, kind: str, position: int) -> None:
+        """Note the place of an entry that is not valid: it says nothing (DUR-51)."""
+        if position > self.position:
+            self.position = position
+            if kind == "state":
+                self.spine = position
+
     def apply(self, entry: LogEntry) -> bool:
         """Fold one entry in; whether it was news.
 
@@ -150,6 +157,10 @@ class LogFold:
             self._submitted(message, entry.position)
         elif isinstance(message, TaskStatusUpdate | TaskFinal) and entry.kind == "state":
             self._decided(message, entry.position)
+        elif entry.kind == "state":
+            # Nothing that this kind has, but it is what the server compares with.
+            self.spine = entry.position
+            return False
         elif isinstance(message, TaskStatusUpdate | TaskArtifact):
             # An answer that was lost may have made the worker store the same update twice.
             return self.task.apply(message)
