@@ -68,6 +68,8 @@ async def serving(
                 await worker.pause()
             await served.drain(grace_seconds if asked is None else asked)
         finally:
+            if worker is not None:
+                await worker.pause()
             await served.stop()
             if worker is not None:
                 await worker.stop()

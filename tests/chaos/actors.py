@@ -20,7 +20,7 @@ from dragoman_bus.supervisor import supervising
 from dragoman_bus.transports.nats import NatsOptions, NatsTransport
 from tests.chaos.workload import Order, chaos_agent, helping_agent
 
-__all__ = ["ACK_WAIT_SECONDS", "Actor", "accepted_in", "settings_for"]
+__all__ = ["ACK_WAIT_SECONDS", "DEADLINE_SECONDS", "Actor", "accepted_in", "settings_for"]
 
 ACK_WAIT_SECONDS = 2.0
 DEADLINE_SECONDS = 240.0
@@ -78,10 +78,25 @@ class Actor:
         if self._process is not None:
             self._process.join(5.0)
 
+    def ask_to_leave(self, seconds: float) -> None:
+        """SIGTERM, and kill -9 when it is not gone some time later."""
+        self.signal(signal.SIGTERM)
+        if self._process is not None:
+            self._process.join(seconds)
+        self.kill()
+
 
 def _main(role: str, url: str, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run({"worker": _work, "supervisor": _supervise, "caller": _call}[role](url, *arguments))
+    asyncio.run(_until_asked_to_leave(role, url, arguments))
+
+
+async def _until_asked_to_leave(role: str, url: str, arguments: tuple[Any, ...]) -> None:
+    roles = {"worker": _work, "supervisor": _supervise, "caller": _call}
+    work = asyncio.ensure_future(roles[role](url, *arguments))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
 
 
 async def _connect(url: str) -> NatsTransport:
@@ -99,9 +114,18 @@ async def _work(url: str) -> None:
             async with AsyncExitStack() as stack:
                 for agent in (chaos_agent(), helping_agent()):
                     await stack.enter_async_context(
-                        serving(agent, transport, lease_seconds=3.0, ack_wait=ACK_WAIT_SECONDS)
+                        serving(
+                            agent,
+                            transport,
+                            lease_seconds=3.0,
+                            grace_seconds=0.5,
+                            ack_wait=ACK_WAIT_SECONDS,
+                        )
                     )
-                await asyncio.Event().wait()
+                # Asked to leave, it drains, which a cancellation through ``serving`` would not.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+                return
         except DragomanError:
             await asyncio.sleep(0.2)
 
@@ -143,6 +167,8 @@ async def _submit(bus: Bus, order: Order) -> None:
                 delivery="durable",
                 deadline=DEADLINE_SECONDS,
                 maximum_attempts=order.maximum_attempts,
+                context_id=order.context_id,
+                ordered=order.ordered,
             )
             return
         except DragomanError:

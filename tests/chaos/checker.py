@@ -1,35 +1,41 @@
 """Reads the logs of all tasks and says what must not be: lost, ended twice, written after the end.
 
-It knows nothing of how the run was made: only the stored entries, and what callers were told.
+It knows nothing of how the run was made: only the stored entries, and what callers were told. It
+looks at the entries themselves; only what a task produced is folded by the code under test.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from dragoman_bus.protocol.a2a import TaskState
-from dragoman_bus.protocol.codec import decode
 from dragoman_bus.protocol.messages import (
-    AnyMessage,
     TaskArtifact,
     TaskCancel,
-    TaskDeadLetter,
+    TaskChild,
     TaskFinal,
     TaskStatusUpdate,
     TaskStep,
 )
-from dragoman_bus.protocol.subjects import parse_log_subject
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
 from dragoman_bus.transports.streams import Stored
+from tests.chaos.history import Entry, TaskLog, letters_of, logs_of
+from tests.chaos.relations import judge_relations
 from tests.chaos.workload import Order
 
-__all__ = ["Promise", "Report", "check"]
+__all__ = ["LANDING_SECONDS", "Promise", "Report", "check"]
 
 CONTROL = "control"
+
+LANDING_SECONDS = 60.0
+"""How long after its cancel a task may end otherwise: supervisors and workers are killed, too."""
+
+TORN = ("AGENT_LOST", "DEADLINE_EXCEEDED", "OVERLOADED", "SKILL_FAILED", "CANCELED")
+"""Ways to fail under chaos; each is an end, and has a dead letter."""
 
 
 class Promise(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,17 +52,13 @@ class Report(msgspec.Struct, kw_only=True):
     """
 
     tasks: int
+    entries: int
     ends: dict[str, int]
     attempts: int
+    cancels: int
+    dead_letters: int
     violations: list[str]
     digest: str
-
-
-class _Log(msgspec.Struct):
-    entries: list[tuple[LogEntry, float]] = msgspec.field(default_factory=list)
-
-    def of(self, kind: str) -> list[AnyMessage]:
-        return [entry.message for entry, _ in self.entries if entry.kind == kind]
 
 
 def check(
@@ -69,83 +71,84 @@ def check(
         letters: Everything among the dead letters.
         promises: What callers were told.
     """
-    logs = _by_task(stored)
+    logs, dead = logs_of(stored), letters_of(letters)
     told = {promise.order.task_id: promise for promise in promises}
     violations = [
-        f"{task_id}: accepted, and there is no log" for task_id in told if task_id not in logs
+        f"{task_id}: accepted, and there is no submission"
+        for task_id in told
+        if task_id not in logs or logs[task_id].submission is None
     ]
     for task_id, log in logs.items():
-        violations += [f"{task_id}: {words}" for words in _judge(log, task_id, told.get(task_id))]
-    violations += _judge_letters(logs, letters)
-    ends = {task_id: _end(log) for task_id, log in logs.items()}
-    counted: dict[str, int] = defaultdict(int)
-    for end in ends.values():
-        counted[end] += 1
+        violations += [f"{task_id}: {words}" for words in _judge(log, told.get(task_id))]
+    violations += judge_relations(logs, dead)
     return Report(
-        tasks=len(logs),
-        ends=dict(sorted(counted.items())),
-        attempts=sum(_claims(log) for log in logs.values()),
+        tasks=sum(log.submission is not None for log in logs.values()),
+        entries=sum(len(log.entries) for log in logs.values()),
+        ends=dict(sorted(Counter(log.state for log in logs.values() if log.submission).items())),
+        attempts=sum(len(log.claims) for log in logs.values()),
+        cancels=sum(bool(log.of(CONTROL, TaskCancel)) for log in logs.values()),
+        dead_letters=sum(len(of_task.letters) for of_task in dead.values()),
         violations=violations,
-        digest=_digest(logs, ends),
+        digest=_digest(logs),
     )
 
 
-def _by_task(stored: Iterable[Stored]) -> dict[str, _Log]:
-    logs: dict[str, _Log] = defaultdict(_Log)
-    for message in stored:
-        place = parse_log_subject(message.subject)
-        if place is not None:
-            entry = LogEntry(place[1], message.position, decode(message.data))
-            logs[place[0]].entries.append((entry, message.time))
-    return logs
-
-
-def _judge(log: _Log, task_id: str, promise: Promise | None) -> list[str]:
-    finals = [message for message in log.of("state") if isinstance(message, TaskFinal)]
-    wrong = []
-    if promise is not None and not log.of("submit"):
-        wrong.append("accepted, and there is no submission")
-    if not log.of("submit"):
-        return wrong
-    if not finals:
-        wrong.append("it has no end")
-    if len(finals) > 1:
-        wrong.append(f"it has {len(finals)} ends")
-    wrong += _after_the_end(log)
-    wrong += _attempts(log)
-    wrong += _sequences(log)
-    wrong += _steps(log)
-    wrong += _fold(log, task_id)
-    if promise is not None and finals:
-        wrong += _kept(promise, log, finals[0], task_id)
+def _judge(log: TaskLog, promise: Promise | None) -> list[str]:
+    """What is wrong with one log, by itself and with what its caller was told."""
+    if log.submission is None:
+        return [
+            f"a {entry.kind} at {entry.position} belongs to no submission"
+            for entry in log.entries
+            # A child is noted, and with its parent's end canceled, before it is submitted.
+            if not isinstance(entry.message, TaskCancel)
+        ]
+    wrong = [] if log.end else ["it has no end"]
+    ends = len(log.of("state", TaskFinal))
+    wrong += [f"it has {ends} ends"] if ends > 1 else []
+    for rule in (_after_the_end, _attempts, _fences, _sequences, _steps, _fold, _landing):
+        wrong += rule(log)
+    if promise is not None and log.final is not None:
+        wrong += _kept(promise, log, log.final)
     return wrong
 
 
-def _after_the_end(log: _Log) -> list[str]:
-    ended = False
-    wrong = []
-    for entry, _ in log.entries:
-        if ended and entry.kind != CONTROL:
-            wrong.append(f"a {entry.kind} at {entry.position} follows the end")
-        ended = ended or isinstance(entry.message, TaskFinal)
-    return wrong
-
-
-def _attempts(log: _Log) -> list[str]:
-    claims = [
-        message.data.attempt
-        for message in log.of("state")
-        if isinstance(message, TaskStatusUpdate)
-        and message.data.status_update.status.state is TaskState.WORKING
+def _after_the_end(log: TaskLog) -> list[str]:
+    if log.end is None:
+        return []
+    return [
+        f"a {entry.kind} at {entry.position} follows the end"
+        for entry in log.entries
+        if entry.position > log.end.position and entry.kind != CONTROL
     ]
+
+
+def _attempts(log: TaskLog) -> list[str]:
+    claims = [_attempt_of(entry) for entry in log.claims]
     return [] if claims == list(range(1, len(claims) + 1)) else [f"its attempts are {claims}"]
 
 
-def _sequences(log: _Log) -> list[str]:
+def _fences(log: TaskLog) -> list[str]:
+    """Whatever a worker writes belongs to the latest claim: no zombie writes between others."""
+    present, wrong = 0, []
+    for entry in log.entries:
+        attempt = _attempt_of(entry)
+        if entry in log.claims:
+            present = attempt or 0
+        elif attempt is not None and attempt != max(1, present):
+            wrong.append(f"a {entry.kind} of attempt {attempt} stands in attempt {present}")
+    return wrong
+
+
+def _attempt_of(entry: Entry) -> int | None:
+    written = TaskStatusUpdate | TaskArtifact | TaskFinal | TaskStep | TaskChild
+    return entry.message.data.attempt if isinstance(entry.message, written) else None
+
+
+def _sequences(log: TaskLog) -> list[str]:
     """Each attempt counts 1, 2, 3, …; an entry may be stored twice when an answer was lost."""
     last: dict[int, int] = defaultdict(int)
     wrong = []
-    for entry, _ in log.entries:
+    for entry in log.entries:
         message = entry.message
         if not isinstance(message, TaskStatusUpdate | TaskArtifact | TaskFinal):
             continue
@@ -156,86 +159,79 @@ def _sequences(log: _Log) -> list[str]:
     return wrong
 
 
-def _steps(log: _Log) -> list[str]:
+def _steps(log: TaskLog) -> list[str]:
     seen: dict[str, bytes] = {}
     wrong = []
-    for message in log.of("step"):
-        if isinstance(message, TaskStep):
-            output = bytes(message.data.output)
-            if seen.setdefault(message.data.name, output) != output:
-                wrong.append(f"step {message.data.name!r} has two results")
+    for step in log.of("step", TaskStep):
+        output = bytes(step.data.output)
+        if seen.setdefault(step.data.name, output) != output:
+            wrong.append(f"step {step.data.name!r} was done twice")
     return wrong
 
 
-def _fold(log: _Log, task_id: str) -> list[str]:
-    fold = LogFold(task_id)
+def _fold(log: TaskLog) -> list[str]:
     try:
-        for entry, _ in log.entries:
-            fold.apply(entry)
+        _folded(log)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
         return [f"it does not fold: {error}"]
     return []
 
 
-def _kept(promise: Promise, log: _Log, final: TaskFinal, task_id: str) -> list[str]:
+def _folded(log: TaskLog) -> LogFold:
+    fold = LogFold(log.task_id)
+    for entry in log.entries:
+        fold.apply(LogEntry(entry.kind, entry.position, entry.message))
+    return fold
+
+
+def _landing(log: TaskLog) -> list[str]:
+    """A canceled task ends soon, and as canceled unless its worker was just ending it."""
+    wish = next((entry for entry in log.entries if isinstance(entry.message, TaskCancel)), None)
+    if wish is None or log.end is None or log.end.position < wish.position:
+        return []
+    late = log.end.time - wish.time
+    wrong = []
+    if late > LANDING_SECONDS:
+        wrong.append(f"it ended in {log.state} {late:.0f} s after its cancel")
+    # Who claims an attempt after the first one has read the log, and the wish in it.
+    later = [claim for claim in log.claims[1:] if claim.time - wish.time > LANDING_SECONDS / 2]
+    return wrong + [f"attempt {_attempt_of(claim)} began after its cancel" for claim in later]
+
+
+def _kept(promise: Promise, log: TaskLog, final: TaskFinal) -> list[str]:
     state = final.data.status_update.status.state
     order = promise.order
-    if promise.canceled and not any(isinstance(m, TaskCancel) for m in log.of(CONTROL)):
+    if promise.canceled and not log.of(CONTROL, TaskCancel):
         return ["its cancel was accepted, and is not in the log"]
     if state is TaskState.CANCELED:
-        return [] if promise.canceled else ["it was canceled, and nobody asked for it"]
-    if order.expected is None:
+        return [] if log.of(CONTROL, TaskCancel) else ["it was canceled, and nobody asked for it"]
+    if order.kind == "hopeless":
         return [] if state is TaskState.FAILED else [f"it ended in {state.value}, not in failure"]
     if state is TaskState.FAILED:
-        # Many workers died under it; that is an end, and it has a dead letter.
         code = final.data.error.code if final.data.error else ""
-        allowed = ("AGENT_LOST", "DEADLINE_EXCEEDED", "OVERLOADED", "SKILL_FAILED", "CANCELED")
-        return [] if code in allowed else [f"it failed with {code}"]
+        return [] if code in TORN else [f"it failed with {code}"]
     if state is not TaskState.COMPLETED:
         return [f"it ended in {state.value}"]
-    text = _output(log, task_id)
-    return [] if text == order.expected else [f"its output is {text[:60]!r}"]
+    expected = order.expected if order.kind != "steps" else _of_steps(log)
+    text = _output(log)
+    return [] if text == expected else [f"its output is {text[:60]!r}, not {expected!r:.60}"]
 
 
-def _output(log: _Log, task_id: str) -> str:
-    fold = LogFold(task_id)
-    for entry, _ in log.entries:
-        fold.apply(entry)
-    parts = fold.task.parts_of("output")
+def _of_steps(log: TaskLog) -> str:
+    """What a task gives that puts the results of its steps one behind the other."""
+    results = {
+        step.data.name: msgspec.json.decode(step.data.output) for step in log.of("step", TaskStep)
+    }
+    return "".join(results[f"part {number}"] for number in range(len(results)))
+
+
+def _output(log: TaskLog) -> str:
+    parts = _folded(log).task.parts_of("output")
     return "".join(part.text for part in parts if isinstance(part.text, str))
 
 
-def _judge_letters(logs: Mapping[str, _Log], letters: Iterable[Stored]) -> list[str]:
-    counted: dict[str, int] = defaultdict(int)
-    for stored in letters:
-        message = decode(stored.data)
-        if isinstance(message, TaskDeadLetter):
-            counted[message.data.task_id] += 1
-    wrong = []
-    for task_id, log in logs.items():
-        wanted = int(_end(log) == "FAILED")
-        if counted[task_id] != wanted:
-            wrong.append(f"{task_id}: {counted[task_id]} dead letters, not {wanted}")
-    return wrong
-
-
-def _end(log: _Log) -> str:
-    for message in log.of("state"):
-        if isinstance(message, TaskFinal):
-            return message.data.status_update.status.state.value.removeprefix("TASK_STATE_")
-    return "none"
-
-
-def _claims(log: _Log) -> int:
-    return sum(
-        isinstance(message, TaskStatusUpdate)
-        and message.data.status_update.status.state is TaskState.WORKING
-        for message in log.of("state")
-    )
-
-
-def _digest(logs: Mapping[str, _Log], ends: Mapping[str, str]) -> str:
+def _digest(logs: Mapping[str, TaskLog]) -> str:
     history = hashlib.sha256()
     for task_id in sorted(logs):
-        history.update(f"{task_id} {ends[task_id]} {_claims(logs[task_id])}\n".encode())
+        history.update(f"{task_id} {logs[task_id].state} {len(logs[task_id].claims)}\n".encode())
     return history.hexdigest()

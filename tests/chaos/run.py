@@ -21,14 +21,16 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET
 
 from dragoman_bus.client import Bus
+from dragoman_bus.client.dead_letters import DeadLetter
 from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.errors import DragomanError
 from dragoman_bus.transports.nats import NatsOptions, NatsTransport
 from dragoman_bus.transports.streams import Stored
-from tests.chaos.actors import ACK_WAIT_SECONDS, Actor, accepted_in
+from tests.chaos.actors import ACK_WAIT_SECONDS, DEADLINE_SECONDS, Actor, accepted_in
 from tests.chaos.checker import Promise, Report, check
 from tests.chaos.proxy import Proxy
 from tests.chaos.stage import ClusterStage, ServerStage, Stage
@@ -74,12 +76,13 @@ class Run:
         self.canceled: set[str] = set()
         self.proxies: list[Proxy] = []
         self.actors: list[Actor] = []
-        self._healing: set[asyncio.Task[None]] = set()
+        self._ending: set[Actor] = set()
+        self._healing: set[asyncio.Future[None]] = set()
         self._stage_lock = asyncio.Lock()
 
     async def start(self) -> None:
         """Start everything behind a proxy of its own."""
-        pace = self.settings.faults * self.settings.gap / max(1, len(self.orders)) / 2
+        pace = 0.8 * self.settings.faults * self.settings.gap / max(1, len(self.orders))
         roles: list[tuple[object, ...]] = [("worker",)] * self.settings.workers
         roles += [("supervisor", self.stage.replicas)] * 2
         roles += [("caller", self.journal, self.orders, pace)]
@@ -93,38 +96,45 @@ class Run:
 
     async def break_things(self) -> None:
         """One fault after the other; each heals by itself some time later."""
-        faults: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
-            "kill worker": (30, lambda: self._kill("worker")),
-            "pause worker": (15, lambda: self._pause("worker")),
-            "cut worker off": (12, lambda: self._cut("worker")),
-            "hold worker's bytes": (8, lambda: self._hold("worker")),
-            "kill supervisor": (8, lambda: self._kill("supervisor")),
-            "pause supervisor": (5, lambda: self._pause("supervisor")),
-            "cut supervisor off": (4, lambda: self._cut("supervisor")),
-            "kill caller": (8, lambda: self._kill("caller")),
-            "cut caller off": (4, lambda: self._cut("caller")),
-            "kill server": (3, lambda: self._alone(self.stage.kill)),
-            "pause server": (3, lambda: self._alone(self.stage.pause)),
-            **(
-                {"cut server off": (3, lambda: self._alone(self.stage.cut))}
-                if self.stage.replicas > 1
-                else {}
-            ),
-        }
+        faults = self._faults()
         names = list(faults)
         weights = [faults[name][0] for name in names]
-        for _ in range(self.settings.faults):
+        while self.done.total() < self.settings.faults:
             name = self.dice.choices(names, weights=weights)[0]
-            self.done[name] += 1
-            task = asyncio.ensure_future(faults[name][1]())
-            self._healing.add(task)
-            task.add_done_callback(self._healing.discard)
+            victims = self._victims(name.split()[1])
+            if victims:
+                self.done[name] += 1
+                work = faults[name][1](self.dice.choice(victims))
+                self._healing.add(asyncio.ensure_future(work))
             await asyncio.sleep(self.dice.uniform(0.2, 1.8) * self.settings.gap)
+
+    def _faults(self) -> dict[str, tuple[int, Callable[[int], Awaitable[None]]]]:
+        """What may happen to whom, and how often in relation to the others."""
+        stage = self.stage
+        faults: dict[str, tuple[int, Callable[[int], Awaitable[None]]]] = {
+            "kill worker": (28, self._kill),
+            "restart worker": (5, self._restart),
+            "pause worker": (15, self._pause),
+            "partition worker": (12, self._cut),
+            "hold worker": (8, self._hold),
+            "kill supervisor": (8, self._kill),
+            "restart supervisor": (2, self._restart),
+            "pause supervisor": (5, self._pause),
+            "partition supervisor": (4, self._cut),
+            "kill caller": (7, self._kill),
+            "pause caller": (2, self._pause),
+            "partition caller": (4, self._cut),
+            "kill server": (3, lambda _: self._alone(stage.kill)),
+            "restart server": (1, lambda _: self._alone(stage.restart)),
+            "pause server": (3, lambda _: self._alone(stage.pause)),
+        }
+        if stage.replicas > 1:
+            faults["partition server"] = (3, lambda _: self._alone(stage.cut))
+        return faults
 
     async def heal(self) -> None:
         """Wait until all faults are over, and the caller has submitted everything."""
-        while self._healing:
-            await asyncio.wait(list(self._healing))
+        await asyncio.gather(*self._healing)
         caller = next(actor for actor in self.actors if actor.role == "caller")
         deadline = time.monotonic() + self.settings.settle_seconds
         while caller.running and time.monotonic() < deadline:
@@ -138,30 +148,40 @@ class Run:
         for proxy in self.proxies:
             await proxy.stop()
 
-    def _one(self, role: str) -> int:
-        places = [place for place, actor in enumerate(self.actors) if actor.role == role]
-        return self.dice.choice(places)
+    def _victims(self, role: str) -> list[int]:
+        """The places of the living processes of a role; a fault that hits nobody is none."""
+        if role == "server":
+            return [0]
+        return [
+            place
+            for place, actor in enumerate(self.actors)
+            if actor.role == role and actor.running and actor not in self._ending
+        ]
 
-    async def _kill(self, role: str) -> None:
-        actor = self.actors[self._one(role)]
-        if not actor.running:
-            return
-        await asyncio.to_thread(actor.kill)
+    async def _kill(self, place: int) -> None:
+        await self._end(self.actors[place], Actor.kill)
+
+    async def _restart(self, place: int) -> None:
+        await self._end(self.actors[place], lambda actor: actor.ask_to_leave(3.0))
+
+    async def _end(self, actor: Actor, end: Callable[[Actor], None]) -> None:
+        self._ending.add(actor)
+        await asyncio.to_thread(end, actor)
         await asyncio.sleep(self.dice.uniform(0.0, 0.5))
-        if not actor.running:
-            await asyncio.to_thread(actor.start)
+        await asyncio.to_thread(actor.start)
+        self._ending.discard(actor)
 
-    async def _pause(self, role: str) -> None:
-        actor = self.actors[self._one(role)]
+    async def _pause(self, place: int) -> None:
+        actor = self.actors[place]
         actor.signal(signal.SIGSTOP)
         await asyncio.sleep(self.dice.uniform(0.1, 2.5 * ACK_WAIT_SECONDS))
         actor.signal(signal.SIGCONT)
 
-    async def _cut(self, role: str) -> None:
-        await self.proxies[self._one(role)].cut(self.dice.uniform(0.1, 2.0 * ACK_WAIT_SECONDS))
+    async def _cut(self, place: int) -> None:
+        await self.proxies[place].cut(self.dice.uniform(0.1, 2.0 * ACK_WAIT_SECONDS))
 
-    async def _hold(self, role: str) -> None:
-        await self.proxies[self._one(role)].hold(self.dice.uniform(0.1, 2.0 * ACK_WAIT_SECONDS))
+    async def _hold(self, place: int) -> None:
+        await self.proxies[place].hold(self.dice.uniform(0.1, 2.0 * ACK_WAIT_SECONDS))
 
     async def _alone(self, fault: Callable[[random.Random], Awaitable[None]]) -> None:
         """One fault of a server at a time: a cluster of three survives one, not two."""
@@ -170,34 +190,64 @@ class Run:
 
 
 class Customer:
-    """Answers questions and cancels tasks while everything breaks."""
+    """Answers questions, cancels tasks and settles dead letters while everything breaks."""
 
     def __init__(self, run: Run, bus: Bus) -> None:
         self._run = run
         self._bus = bus
+        self._asked_after = 0
+        self._failed_after = 0
 
     async def work(self) -> None:
-        """Look after the tasks that ask or are to be canceled, until canceled itself."""
-        started = time.monotonic()
+        """Look after tasks that ask, are to be canceled, or have failed, until canceled itself."""
         wishes = [order for order in self._run.orders if order.cancel_after is not None]
         while True:
             known = accepted_in(self._run.journal)
             for order in wishes:
                 if order.task_id in known and order.task_id not in self._run.canceled:
-                    await self._cancel(order, started)
+                    await self._cancel(order)
             await self._answer()
+            await self._settle()
             await asyncio.sleep(0.2)
 
-    async def _cancel(self, order: Order, started: float) -> None:
+    async def _cancel(self, order: Order) -> None:
         with contextlib.suppress(DragomanError):
             await self._bus.durable.task(order.task_id).request_cancel("chaos")
             self._run.canceled.add(order.task_id)
 
-    async def _answer(self) -> None:
+    async def _settle(self) -> None:
+        """Redrive what failed once, twice at the same time; drop what failed again."""
+        letters = self._bus.durable.dead_letters
+        all_settled = True
         with contextlib.suppress(DragomanError):
-            async for task in self._bus.durable.tasks(skill="ask", state=TaskState.INPUT_REQUIRED):
-                with contextlib.suppress(DragomanError):
-                    await self._bus.durable.task(task.task_id).reply("yes")
+            async for letter in letters.all(settled=True, after=self._failed_after):
+                if letter.is_open:
+                    all_settled = False
+                    await self._settle_one(letter)
+                elif all_settled:
+                    self._failed_after = letter.position
+
+    async def _settle_one(self, letter: DeadLetter) -> None:
+        letters, task_id = self._bus.durable.dead_letters, letter.data.task_id
+        tries: list[Awaitable[object]]
+        if letter.data.submission.redrive_of is UNSET:
+            tries = [letters.redrive(task_id, deadline=DEADLINE_SECONDS) for _ in range(2)]
+        else:
+            tries = [letters.drop(task_id, reason="failed again")]
+        for result in await asyncio.gather(*tries, return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, DragomanError):
+                raise result
+
+    async def _answer(self) -> None:
+        all_ended = True
+        with contextlib.suppress(DragomanError):
+            async for task in self._bus.durable.tasks(skill="ask", after=self._asked_after):
+                if task.state is TaskState.INPUT_REQUIRED:
+                    with contextlib.suppress(DragomanError):
+                        await self._bus.durable.task(task.task_id).reply("yes")
+                all_ended = all_ended and task.state in TERMINAL
+                if all_ended:
+                    self._asked_after = task.position
 
 
 async def run(settings: Settings) -> Outcome:
@@ -257,14 +307,15 @@ async def _connected(url: str) -> NatsTransport:
 
 
 async def _until_ended(bus: Bus, chaos: Run, seconds: float) -> None:
-    """Wait until every task has ended, at most so long; the checker tells which has not."""
+    """Wait until every task has ended and every failure is settled, at most so long."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(DragomanError):
             states = [task.state async for task in bus.durable.tasks()]
-            if states and all(state in TERMINAL for state in states):
+            unsettled = [letter async for letter in bus.durable.dead_letters.all()]
+            if states and all(state in TERMINAL for state in states) and not unsettled:
                 return
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.0)
 
 
 def _told(stored: list[Stored]) -> str:

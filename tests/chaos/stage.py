@@ -36,6 +36,9 @@ class Stage(Protocol):
     async def kill(self, dice: random.Random) -> None:
         """Kill -9 a node, and start it again with what it had on disk."""
 
+    async def restart(self, dice: random.Random) -> None:
+        """Ask a node to end, and start it again."""
+
     async def pause(self, dice: random.Random) -> None:
         """Stop a node without ending it, for a while."""
 
@@ -77,6 +80,12 @@ class ServerStage:
         await asyncio.to_thread(self._server.kill)
         await asyncio.sleep(dice.uniform(0.0, 1.0))
         # In this thread: the kernel ends the server with the thread that started it.
+        self._server.start()
+
+    async def restart(self, dice: random.Random) -> None:
+        """See ``Stage``."""
+        await asyncio.to_thread(self._server.stop)
+        await asyncio.sleep(dice.uniform(0.0, 1.0))
         self._server.start()
 
     async def pause(self, dice: random.Random) -> None:
@@ -151,6 +160,12 @@ class ClusterStage:
         await asyncio.to_thread(node.kill, signal="SIGKILL")
         await asyncio.sleep(dice.uniform(0.0, 3.0))
         await asyncio.to_thread(node.start)
+        await self._settled()
+
+    async def restart(self, dice: random.Random) -> None:
+        """See ``Stage``."""
+        node = dice.choice(self._containers)
+        await asyncio.to_thread(node.restart, timeout=10)
         await self._settled()
 
     async def pause(self, dice: random.Random) -> None:

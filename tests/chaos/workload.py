@@ -13,18 +13,25 @@ from dragoman_bus.protocol.errors import RemoteError
 
 __all__ = ["Kind", "Order", "chaos_agent", "helping_agent", "make_order"]
 
-Kind = Literal["quick", "stream", "sleep", "flaky", "hopeless", "steps", "ask", "tree"]
+Kind = Literal[
+    "quick", "stream", "sleep", "flaky", "hopeless", "steps", "ask", "tree", "line", "follow"
+]
 
 KINDS: dict[Kind, int] = {
-    "quick": 30,
-    "stream": 20,
-    "sleep": 12,
-    "flaky": 10,
+    "quick": 26,
+    "stream": 18,
+    "sleep": 10,
+    "flaky": 8,
     "hopeless": 4,
     "steps": 12,
     "ask": 6,
     "tree": 6,
+    "line": 6,
+    "follow": 4,
 }
+
+LINE_LENGTH = 100
+"""Of so many orders, those of the kind ``line`` share a context and run one after the other."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,8 +43,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     agent: str | None = None
     class_: Literal["interactive", "batch"] = "interactive"
     maximum_attempts: int = 25
+    context_id: str | None = None
     cancel_after: float | None = None
     expected: str | None = None
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it waits for the tasks of its context before it."""
+        return self.context_id is not None
 
 
 def make_order(number: int, seed: int) -> Order:
@@ -53,13 +66,15 @@ def make_order(number: int, seed: int) -> Order:
         agent="chaos" if dice.random() < 0.2 else None,
         class_="batch" if dice.random() < 0.3 else "interactive",
         maximum_attempts=3 if kind == "hopeless" else 25,
+        context_id=f"line{seed}-{number // LINE_LENGTH}" if kind == "line" else None,
         cancel_after=dice.uniform(0.0, 2.0) if dice.random() < 0.12 else None,
         expected=_expected(kind, word, size),
     )
 
 
 def _expected(kind: Kind, word: str, size: int) -> str | None:
-    if kind == "hopeless":
+    if kind in ("hopeless", "steps"):
+        # Failure is what is expected of the one; of the other, what its log says of its steps.
         return None
     if kind == "stream":
         return "".join(f"{word}.{index} " for index in range(size * 4))
@@ -109,7 +124,8 @@ def chaos_agent(concurrency: int = 8) -> Agent:
 
             async def work() -> str:
                 await asyncio.sleep(0.05)
-                return word
+                # Another value each time it is done, so that a step done twice shows.
+                return f"{word}.{random.getrandbits(48):012x} "
 
             whole += await ctx.step(f"part {index}", work)
         return whole
@@ -121,6 +137,16 @@ def chaos_agent(concurrency: int = 8) -> Agent:
     @agent.skill
     async def tree(word: str, size: int, *, ctx: Context) -> str:
         return (await ctx.delegate("nap", word=word, size=size)).text
+
+    @agent.skill
+    async def line(word: str, size: int) -> str:
+        await asyncio.sleep(size * 0.02)
+        return word * size
+
+    @agent.skill
+    async def follow(word: str, size: int, *, ctx: Context) -> str:
+        ctx.afterwards("nap", {"word": word, "size": 1})
+        return word * size
 
     return agent
 

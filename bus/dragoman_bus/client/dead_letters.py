@@ -12,9 +12,16 @@ from collections.abc import AsyncIterator
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from dragoman_bus.durable.layout import LOG_STREAM, TIMER_STREAM
+from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.durable.store import LogStore
-from dragoman_bus.durable.submission import enqueue, submission_records, submit, timer_record
+from dragoman_bus.durable.submission import (
+    correct_timer,
+    enqueue,
+    set_timer,
+    submission_records,
+    submit,
+    timer_record,
+)
 from dragoman_bus.protocol.codec import decode, encode
 from dragoman_bus.protocol.durable import DeadLetterData, SettlementData
 from dragoman_bus.protocol.envelopes import Sender
@@ -145,7 +152,7 @@ class DeadLetters:
             await submit(self._store, self._sender, known or submission)
             return data.task_id
         timer = timer_record(data.task_id, "deadline", time.time() + deadline, self._sender)
-        await self._store.streams.append(TIMER_STREAM, timer)
+        timed = await set_timer(self._store, timer)
         settlement = SettlementData(
             task_id=task_id,
             action="redriven",
@@ -153,6 +160,8 @@ class DeadLetters:
             reason=reason or UNSET,
         )
         await self._settle(letter, settlement, submission_records(submission, self._sender))
+        if not timed:
+            await correct_timer(self._store, self._sender, data)
         if data.ordered is not True:
             await enqueue(self._store, submission)
         return data.task_id

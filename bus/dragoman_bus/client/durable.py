@@ -172,6 +172,7 @@ class DurableClient:
                 self._sender,
                 expect=LogStore.on_log(log.task_id, log.position),
                 open_children=[],
+                max_payload=self.store.streams.max_payload,
             )
             await self.store.streams.append(LOG_STREAM, *records)
         except RevisionConflict:

@@ -48,6 +48,7 @@ async def close_task(
             sender,
             expect=LogStore.on_log(task_id, log.position),
             open_children=await open_children(store, log),
+            max_payload=store.streams.max_payload,
         )
         try:
             await store.streams.append(LOG_STREAM, *records)

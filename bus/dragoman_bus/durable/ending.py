@@ -6,17 +6,15 @@ the outbox (DUR-40) and the turn of the context (DUR-49) stand in one atomic bat
 
 from __future__ import annotations
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
+from dragoman_bus.durable.letters import dead_letter
 from dragoman_bus.protocol.a2a import Artifact, TaskState, TaskStatus, TaskStatusUpdateEvent
 from dragoman_bus.protocol.codec import encode
-from dragoman_bus.protocol.durable import DeadLetterData
 from dragoman_bus.protocol.envelopes import Sender
-from dragoman_bus.protocol.error_objects import error_object
 from dragoman_bus.protocol.messages import (
     Envelope,
     TaskCancel,
-    TaskDeadLetter,
     TaskFinal,
     TaskGet,
     TaskOutbox,
@@ -34,6 +32,9 @@ from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.transports.streams import Expectation, Record
 
 __all__ = ["Ending", "ending_records"]
+
+HEADER_BYTES = 1024
+"""What the headers of a record take of the server's limit, amply."""
 
 
 class Ending:
@@ -94,6 +95,7 @@ def ending_records(
     *,
     expect: Expectation,
     open_children: list[str],
+    max_payload: int,
 ) -> list[Record]:
     """The records to append at once; a single one for the usual end.
 
@@ -104,12 +106,13 @@ def ending_records(
         sender: Who ends it.
         expect: What the server has to find for the final to count.
         open_children: Children that have not ended.
+        max_payload: Bytes of the largest record.
     """
     records = [_record(log_subject(log.task_id, "state"), final, expect)]
     if ending.state is TaskState.FAILED:
         subject = dead_letter_subject(log.data.skill, log.task_id)
-        letter = _dead_letter(log, ending, sender)
-        records.append(_record(subject, letter, Expectation(subject, 0)))
+        letter = dead_letter(log, ending.error, sender, max_payload - HEADER_BYTES)
+        records.append(Record(subject=subject, data=letter, expect=Expectation(subject, 0)))
     if ending.outbox is not None:
         records.append(_record(log_subject(log.task_id, "control"), ending.outbox))
     for child in open_children:
@@ -123,32 +126,3 @@ def ending_records(
 
 def _record(subject: str, message: Envelope, expect: Expectation | None = None) -> Record:
     return Record(subject=subject, data=encode(message), expect=expect)
-
-
-def _dead_letter(log: LogFold, ending: Ending, sender: Sender) -> TaskDeadLetter:
-    submission = log.submission
-    assert submission is not None  # log.data, read by the caller, raises before
-    error = ending.error or error_object("INTERNAL", "the task failed without a reason")
-    attempts = list(log.attempts)
-    if attempts and isinstance(attempts[-1].ended_at, UnsetType):
-        last = attempts[-1]
-        attempts[-1] = type(last)(
-            attempt=last.attempt,
-            source=last.source,
-            started_at=last.started_at,
-            ended_at=sender.now(),
-            error=error,
-        )
-    artifacts = log.task.artifacts
-    return sender.wrap(
-        TaskDeadLetter,
-        DeadLetterData(
-            task_id=log.task_id,
-            submission=submission.data,
-            submitted_by=submission.source,
-            submitted_at=submission.time,
-            attempts=attempts,
-            error=error,
-            artifacts=artifacts or UNSET,
-        ),
-    )

@@ -49,7 +49,8 @@ class DurableSettings(msgspec.Struct, frozen=True, kw_only=True):
         queue_bytes: Bound of all queues together.
         artifact_bytes: Bound of all large artifacts together; each lives as long as a log.
         ack_wait: Seconds after which the task of a dead worker is given to another.
-        maximum_deliveries: Deliveries of one queue message; a backstop, attempts end before.
+        maximum_deliveries: Deliveries of one queue message; a backstop, attempts end before. A
+            message also counts as delivered when a worker that got it had no free slot any more.
     """
 
     replicas: int = 1
@@ -60,7 +61,7 @@ class DurableSettings(msgspec.Struct, frozen=True, kw_only=True):
     queue_bytes: int = _GIBIBYTE // 4
     artifact_bytes: int = _GIBIBYTE
     ack_wait: float = 30.0
-    maximum_deliveries: int = 64
+    maximum_deliveries: int = 1000
 
 
 def stream_settings(settings: DurableSettings) -> list[StreamSettings]:

@@ -9,19 +9,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 from msgspec import UnsetType
 
 from dragoman_bus.durable.layout import LOG_STREAM, QUEUE_STREAM, TIMER_STREAM
+from dragoman_bus.durable.letters import LETTER_BYTES
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.protocol.codec import encode
 from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.errors import (
     Overloaded,
+    PayloadTooLarge,
     ProtocolError,
+    RequestTimeout,
     RevisionConflict,
     StreamFull,
+    TaskCanceled,
     TaskRejected,
 )
 from dragoman_bus.protocol.messages import TaskGet, TaskSubmit
@@ -35,9 +41,19 @@ from dragoman_bus.protocol.subjects import (
 )
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.protocol.timestamps import parse_timestamp
-from dragoman_bus.transports.streams import Expectation, Record
+from dragoman_bus.transports.streams import Expectation, Record, Streams
 
-__all__ = ["deadline_of", "enqueue", "queue_of", "submission_records", "submit", "timer_record"]
+__all__ = [
+    "check_size",
+    "correct_timer",
+    "deadline_of",
+    "enqueue",
+    "queue_of",
+    "set_timer",
+    "submission_records",
+    "submit",
+    "timer_record",
+]
 
 RETRY_AFTER_SECONDS = 1.0
 
@@ -76,7 +92,9 @@ def submission_records(submission: TaskSubmit, sender: Sender) -> list[Record]:
     """The first entry of the log; with the turn of its context when it is ordered (DUR-41)."""
     data = submission.data
     subject = log_subject(data.task_id, "submit")
-    records = [Record(subject=subject, data=encode(submission), expect=Expectation(subject, 0))]
+    # What is delegated may have been canceled, with what is above it, before it is submitted.
+    first = subject if isinstance(data.lineage, UnsetType) else log_subject(data.task_id)
+    records = [Record(subject=subject, data=encode(submission), expect=Expectation(first, 0))]
     if data.ordered is True:
         context = data.task_id if isinstance(data.context_id, UnsetType) else data.context_id
         turn = sender.wrap(TaskGet, GetData(task_id=data.task_id))
@@ -107,6 +125,21 @@ async def enqueue(store: LogStore, submission: TaskSubmit, *, run: int = 1) -> N
         ) from error
 
 
+def check_size(streams: Streams, data: SubmitData) -> None:
+    """Refuse what would leave no room for the dead letter of the task (DUR-50).
+
+    Raises:
+        PayloadTooLarge: says how to send large contents.
+    """
+    size, largest = len(msgspec.json.encode(data)), streams.max_payload - LETTER_BYTES
+    if size > largest:
+        raise PayloadTooLarge(
+            f"a durable task of {size} bytes is larger than the {largest} that this bus takes; "
+            "store large contents with `bus.artifacts.put` and send the part that names them",
+            task_id=data.task_id,
+        )
+
+
 async def _all_at_once(*works: Coroutine[Any, Any, Any]) -> None:
     """Do all in the order of their start; the error of the earliest counts."""
     results = await asyncio.gather(*works, return_exceptions=True)
@@ -125,10 +158,13 @@ async def submit(
 
     Raises:
         TaskRejected: ``TASK_CONFLICT``: the id belongs to another task.
+        TaskCanceled: a delegated task was canceled before it was submitted.
         Overloaded: the queue is full; the task can be submitted again.
+        PayloadTooLarge: the submission leaves no room for its dead letter.
         BusUnavailable: ``NOT_CONFIGURED`` when the bus has no durable delivery.
     """
     data = submission.data
+    check_size(store.streams, data)
     timer = timer_record(data.task_id, "deadline", deadline_of(data), sender)
     if fresh and data.ordered is not True:
         await _all_at_once(
@@ -137,18 +173,49 @@ async def submit(
             enqueue(store, submission),
         )
         return None
-    await store.streams.append(TIMER_STREAM, timer)
+    timed = await set_timer(store, timer)
     known: LogFold | None = None
     try:
         await store.streams.append(LOG_STREAM, *submission_records(submission, sender))
     except RevisionConflict:
-        known = await store.read(data.task_id)
-        if (known.data.skill, known.data.message) != (data.skill, data.message):
-            raise TaskRejected(
-                f"another task has the id {data.task_id}",
-                code="TASK_CONFLICT",
-                task_id=data.task_id,
-            ) from None
-    if data.ordered is not True and (known is None or known.spine == 0):
-        await enqueue(store, submission)
+        known = await _known(store, data)
+    if known is None or known.spine == 0:
+        if known is not None or not timed:
+            await correct_timer(store, sender, known.data if known else data)
+        if data.ordered is not True:
+            await enqueue(store, known.submission if known and known.submission else submission)
+    return known
+
+
+async def set_timer(store: LogStore, timer: Record) -> bool:
+    """Set a task's timer unless there is one, so that nobody puts off what is not his; whether.
+
+    Who submits first sets it right with ``correct_timer``, before the task is queued.
+    """
+    record = replace(timer, expect=Expectation(timer.subject, 0))
+    try:
+        await store.streams.append(TIMER_STREAM, record)
+    except RevisionConflict:
+        return False
+    return True
+
+
+async def correct_timer(store: LogStore, sender: Sender, data: SubmitData) -> None:
+    """Set the timer of a stored submission, which another one may have set."""
+    timer = timer_record(data.task_id, "deadline", deadline_of(data), sender)
+    await store.streams.append(TIMER_STREAM, timer)
+
+
+async def _known(store: LogStore, data: SubmitData) -> LogFold:
+    """The task that has this id already, if it is the same."""
+    known = await store.read(data.task_id)
+    if known.submission is None:
+        if known.cancel is None:
+            # The node that was read from has yet to hear of what the leader has stored.
+            raise RequestTimeout("the log of the task could not be read", task_id=data.task_id)
+        raise TaskCanceled("the task was canceled before it was submitted", task_id=data.task_id)
+    if (known.data.skill, known.data.message) != (data.skill, data.message):
+        raise TaskRejected(
+            f"another task has the id {data.task_id}", code="TASK_CONFLICT", task_id=data.task_id
+        )
     return known

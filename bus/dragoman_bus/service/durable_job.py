@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from dragoman_bus.durable.ending import Ending
 from dragoman_bus.durable.store import LogStore
+from dragoman_bus.durable.submission import check_size
 from dragoman_bus.protocol.a2a import Message, TaskState
 from dragoman_bus.protocol.canonical import digest_of
 from dragoman_bus.protocol.durable import OutboxData
@@ -52,6 +53,7 @@ class DurableJob(Job):
     def __init__(self, log: LogFold, pulled: Pulled, store: LogStore, sender: Sender) -> None:
         super().__init__(log.data, LogStream(log, store, sender, self._lost))
         self.pulled = pulled
+        self._store = store
         self.handed_back = False
         self._asked = 0
         self._names: dict[str, int] = {}
@@ -103,7 +105,13 @@ class DurableJob(Job):
         }
 
     def send_afterwards(self, item: SubmitData | EventData) -> None:
-        """Keep an item of the outbox."""
+        """Keep an item of the outbox.
+
+        Raises:
+            PayloadTooLarge: the task is larger than the bus takes.
+        """
+        if isinstance(item, SubmitData):
+            check_size(self._store.streams, item)
         self._outbox.append(item)
 
     def step_name(self, name: str) -> str:
@@ -124,6 +132,8 @@ class DurableJob(Job):
         try:
             if self.stream.fenced:
                 return self._give_up()
+            if outcome.state is TaskState.CANCELED and self.cancel_reason is None:
+                outcome = self._unwanted(outcome)
             if self.handed_back:
                 return await self._give_back(None, 0.0)
             error = outcome.error
@@ -136,6 +146,16 @@ class DurableJob(Job):
             # Unacknowledged, so it is delivered again; the log says what was done.
             logger.warning("task %s was not settled: %s", self.task_id, error)
             return False
+
+    def _unwanted(self, outcome: Outcome) -> Outcome:
+        """A cancellation that nobody asked for: it must not end the task as canceled."""
+        if self.work is not None and self.work.cancelling():
+            # The program ends around the skill: another worker goes on.
+            self.handed_back = True
+            return outcome
+        words = "the skill was canceled from within"
+        error = error_object("SKILL_FAILED", words, side_effects="possible")
+        return Outcome(state=TaskState.FAILED, error=error, usage=outcome.usage)
 
     async def _end(self, outcome: Outcome) -> bool:
         ending = Ending(
@@ -184,11 +204,14 @@ class DurableJob(Job):
     def _may_retry(self, error: ErrorObject) -> bool:
         log = self.stream.log
         used = log.used_attempts + (not self.stream.claimed)
-        return error.retryable and used < log.maximum_attempts and self._in_time()
+        return error.retryable and used < log.maximum_attempts and self._in_time(error)
 
-    def _in_time(self) -> bool:
+    def _in_time(self, error: ErrorObject) -> bool:
+        """Whether another attempt may begin before the deadline; if not, this error is the end."""
+        wanted = error.retry_after_seconds
+        least = 0.0 if isinstance(wanted, UnsetType) else wanted
         remaining = self.remaining()
-        return remaining is None or remaining > 0
+        return remaining is None or remaining > least
 
     def _delay(self, error: ErrorObject) -> float:
         """Full jitter below a bound that doubles (DUR-21)."""

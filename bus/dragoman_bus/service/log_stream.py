@@ -30,6 +30,7 @@ from dragoman_bus.protocol.a2a import (
 from dragoman_bus.protocol.codec import encode
 from dragoman_bus.protocol.durable import ChildData, StepData
 from dragoman_bus.protocol.envelopes import Sender
+from dragoman_bus.protocol.errors import DragomanError
 from dragoman_bus.protocol.fold import TaskFold
 from dragoman_bus.protocol.messages import (
     Envelope,
@@ -56,6 +57,8 @@ __all__ = ["Fenced", "LogStream"]
 logger = logging.getLogger("dragoman.service")
 
 MAXIMUM_PENDING = 256
+MAXIMUM_JOINED = 32 * 1024
+"""Characters of text that are stored as one piece; a small server takes an eighth of its bytes."""
 
 
 class Fenced(Exception):
@@ -91,6 +94,7 @@ class LogStream:
         self._continuation = Continuation(log.task.artifacts)
         self._pending: list[tuple[Artifact, bool]] = []
         self._flusher: asyncio.Task[None] | None = None
+        self._broken: DragomanError | None = None
         self._room = asyncio.Event()
 
     @property
@@ -100,7 +104,7 @@ class LogStream:
 
     @property
     def claimed(self) -> bool:
-        """Whether this worker holds the task in the log."""
+        """Whether this worker holds the task in the log now."""
         return self._claimed
 
     async def claim(self) -> None:
@@ -110,7 +114,9 @@ class LogStream:
             Fenced: somebody else has it, or it has ended.
         """
         async with self._lock:
-            await self._claim_locked(None)
+            # Whoever wanted it may have waited here while the task was ended or given back.
+            if not self._let_go:
+                await self._claim_locked(None)
 
     async def status(self, state: TaskState, message: Message | None = None) -> None:
         """Tell progress; a question goes to the spine and gives the task back.
@@ -136,8 +142,10 @@ class LogStream:
 
         Raises:
             Fenced: the task is lost.
+            PayloadTooLarge: an earlier piece, or this one, does not fit into a message.
         """
         self._check()
+        self._check_stored()
         for piece, more in self._continuation.take(artifact, append=append):
             self._pending.append((piece, more))
         if self._pending and self._flusher is None:
@@ -176,8 +184,8 @@ class LogStream:
             await self._write("state", self._status(TaskState.SUBMITTED, None, error))
             self._release()
 
-    async def end(self, ending: Ending) -> None:
-        """Store the end.
+    async def end(self, ending: Ending, *, ran: bool = True) -> None:
+        """Store the end; of a task that was not even begun here when it never ``ran``.
 
         Raises:
             Fenced: somebody else ended the task, or has it.
@@ -186,7 +194,9 @@ class LogStream:
         await self._flush()
         async with self._lock:
             self._check()
-            if ending.state is TaskState.FAILED:
+            if ending.state is TaskState.COMPLETED:
+                self._check_stored()
+            if ending.state is TaskState.FAILED and ran:
                 # A dead letter tells every attempt, so this one has to be in the log.
                 await self._claim_locked(None)
             final = ending.final(self.log, self._sender)
@@ -197,6 +207,7 @@ class LogStream:
                 self._sender,
                 expect=LogStore.on_spine(self.log.task_id, self.log.spine),
                 open_children=await self._open_children(),
+                max_payload=self._store.streams.max_payload,
             )
             position = await self._persist(records, final)
             self.log.apply(LogEntry("state", position, final))
@@ -323,6 +334,11 @@ class LogStream:
             await asyncio.wait([self._flusher])
         self._check()
 
+    def _check_stored(self) -> None:
+        """Raise what kept a piece of the output from being stored: it must not just be missing."""
+        if self._broken is not None:
+            raise self._broken
+
     async def _write_pending(self) -> None:
         try:
             while self._pending:
@@ -333,6 +349,9 @@ class LogStream:
                     await self._write("update", self._artifact(artifact, append))
         except Fenced:
             self._pending.clear()
+        except DragomanError as error:
+            self._broken = error
+            self._pending.clear()
         finally:
             self._flusher = None
             self._room.set()
@@ -341,10 +360,14 @@ class LogStream:
         """The next piece to store; texts that follow each other become one (STR-9)."""
         artifact, append = self._pending.pop(0)
         texts = [_text(artifact)]
+        length, most = len(texts[0] or ""), self._store.streams.max_payload // 8
         while self._pending and texts[-1] is not None:
             following, more = self._pending[0]
             text = _text(following)
             if text is None or not more or following.artifact_id != artifact.artifact_id:
+                break
+            length += len(text)
+            if length > min(most, MAXIMUM_JOINED):
                 break
             texts.append(text)
             self._pending.pop(0)

@@ -42,7 +42,8 @@ async def persist(
     ``None`` when the server refuses them because the spine holds somebody else's entry.
 
     Raises:
-        BusUnavailable: ``NOT_CONFIGURED`` or ``PERMISSION_DENIED``: waiting does not help.
+        BusUnavailable: ``NOT_CONFIGURED``, ``PERMISSION_DENIED``, or the connection was closed:
+            waiting does not help.
         PayloadTooLarge: a record is larger than the server accepts.
     """
     try:
@@ -58,7 +59,7 @@ async def patiently(work: Callable[[], Awaitable[Value]], task_id: str) -> Value
         try:
             return await work()
         except (BusUnavailable, RequestTimeout, StreamFull) as error:
-            if error.code in HOPELESS:
+            if error.code in HOPELESS or not error.retryable:
                 raise
             logger.warning("task %s: the log waits: %s", task_id, error)
         await asyncio.sleep(random.uniform(pause / 2, pause))

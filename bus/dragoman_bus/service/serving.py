@@ -6,6 +6,7 @@ Spec: spec/nats-binding.md, subjects; spec/operations.md, drain, keep-alive and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -40,6 +41,7 @@ FIRST_WORD_SECONDS = 0.25
 CANCEL_GRACE_SECONDS = 4.0
 """With a tick added, a canceled task ends within its five seconds (CAN-6)."""
 CALLER_GONE_SECONDS = 30.0
+LEAVING_SECONDS = 1.0
 
 
 class Serving:
@@ -80,21 +82,27 @@ class Serving:
             finished = True
         except TimeoutError:
             finished = False
-            self.instance.leave(error_object("CANCELED", "the agent is shutting down"))
-            await asyncio.wait([asyncio.ensure_future(self.instance.idle())], timeout=1.0)
         await self.stop()
         return finished
 
     async def stop(self) -> None:
         """Leave at once; running skills are canceled."""
+        # What is handed back must not be taken again here.
+        self.instance.state = InstanceState.DRAINING
         if self._ticker is not None:
             self._ticker.cancel()
         self.instance.leave(error_object("CANCELED", "the agent is shutting down"))
+        await self._leaving()
         await self._keeper.stop()
         await self._quietly(self._responder.stop())
         for subscription in [*self._intake, *self._control]:
             await self._quietly(subscription.unsubscribe())
         await self._quietly(self._transport.flush())
+
+    async def _leaving(self) -> None:
+        """Let what was told to stop say so, unless it does not stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.instance.idle(), LEAVING_SECONDS)
 
     async def _quietly(self, work: object) -> None:
         try:

@@ -23,6 +23,7 @@ from dragoman_bus.protocol.errors import (
     NoResponders,
     ProtocolError,
     RequestTimeout,
+    TaskCanceled,
     TaskRejected,
 )
 from dragoman_bus.protocol.messages import (
@@ -47,6 +48,7 @@ logger = logging.getLogger("dragoman.supervisor")
 CANCEL_GRACE_SECONDS = 10.0
 INSTANCE_SECONDS = 2.0
 UNKNOWN_DELIVERIES = 5
+STALE_SECONDS = 0.2
 
 
 def canceled(wish: CancelData) -> Ending:
@@ -88,7 +90,7 @@ class Controls:
         if isinstance(message, TaskCancel):
             await self._cancel(message, pulled.delivery)
         elif isinstance(message, TaskReply):
-            await self._resume(message.data.task_id)
+            await self._resume(message.data.task_id, pulled.position)
         elif isinstance(message, TaskOutbox):
             await self._send(message)
 
@@ -130,9 +132,12 @@ class Controls:
         except (NoResponders, RequestTimeout) as error:
             logger.info("task %s: its worker does not hear: %s", wish.data.task_id, error)
 
-    async def _resume(self, task_id: str) -> None:
+    async def _resume(self, task_id: str, position: int) -> None:
         """Queue a task again whose question has a reply (DUR-28)."""
         log = await self._store.read(task_id)
+        if log.position < position:
+            # The node that was read from has yet to hear of the reply.
+            raise Later(STALE_SECONDS)
         answered = log.questions > 0 and len(log.replies) >= log.questions
         if log.ended or log.submission is None or log.worker or not answered:
             return
@@ -145,7 +150,7 @@ class Controls:
             )
             try:
                 await submit(self._store, self._sender, submission)
-            except TaskRejected as error:
+            except (TaskCanceled, TaskRejected) as error:
                 logger.warning("from the outbox of %s: %s", outbox.data.task_id, error)
         for number, event in enumerate(outbox.data.events or ()):
             identity = f"{outbox.id}.{number}"[:128]

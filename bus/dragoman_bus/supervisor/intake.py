@@ -19,6 +19,7 @@ logger = logging.getLogger("dragoman.supervisor")
 
 CONCURRENCY = 64
 RETRY_SECONDS = 1.0
+DEFECT_SECONDS = 30.0
 
 
 class Later(Exception):
@@ -86,6 +87,10 @@ class Intake:
             except DragomanError as error:
                 logger.warning("%s: dealt with again later: %s", pulled.subject, error)
                 await pulled.reject(delay=RETRY_SECONDS)
+            except Exception:
+                # A defect; one message must not keep the others from being dealt with.
+                logger.exception("%s: dealt with again later", pulled.subject)
+                await pulled.reject(delay=DEFECT_SECONDS)
             else:
                 await pulled.acknowledge()
         except DragomanError as error:

@@ -37,24 +37,25 @@ class QueueMaker:
     """
 
     def __init__(self, transport: Transport, settings: DurableSettings) -> None:
+        self._transport = transport
         self._streams = transport.streams()
-        self._directory = Directory(transport)
         self._settings = settings
         self._made: set[str] = set()
 
     async def run(self) -> None:
         """Follow for ever; cancel it to stop."""
-        try:
-            await self._directory.start()
-            while True:
-                try:
-                    await self._make(self._directory.agents())
-                    await self._directory.wait_for(self._has_news)
-                except DragomanError as error:
-                    logger.warning("queues wait: %s", error)
-                    await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.0))
-        finally:
-            await self._directory.stop()
+        while True:
+            directory = Directory(self._transport)
+            try:
+                await directory.start()
+                while True:
+                    await self._make(directory.agents())
+                    await directory.wait_for(self._has_news)
+            except DragomanError as error:
+                logger.warning("queues wait: %s", error)
+            finally:
+                await directory.stop()
+            await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.0))
 
     def _has_news(self, views: list[AgentView]) -> bool:
         return any(queue.name not in self._made for queue in self._wanted(views))

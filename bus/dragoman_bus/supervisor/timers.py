@@ -22,6 +22,7 @@ from dragoman_bus.transports.streams import Pulled
 __all__ = ["Timers"]
 
 WORKER_FIRST_SECONDS = 2.0
+EARLY_SECONDS = 60.0
 
 
 class Timers:
@@ -40,14 +41,19 @@ class Timers:
         """Judge the task of one schedule.
 
         Raises:
-            Later: its worker is to end it first, since it knows more.
+            Later: its worker is to end it first, since it knows more; or it is not time yet.
         """
         task_id = pulled.subject.rsplit(".", 1)[-1]
         log = await close_task(
             self._store, self._sender, task_id, lambda log: self._judge(log, pulled.delivery)
         )
-        if not log.ended and log.submission is not None and self._overdue(log):
+        if log.ended or log.submission is None or log.deadline is None:
+            return
+        if self._overdue(log):
             raise Later(WORKER_FIRST_SECONDS)
+        # It came too early: another submission under this id wanted another deadline, or the
+        # clocks differ. The log's deadline is the one that counts.
+        raise Later(min(EARLY_SECONDS, max(0.1, log.deadline - time.time())))
 
     def _judge(self, log: LogFold, delivery: int) -> Ending | None:
         if log.cancel is not None:

@@ -152,4 +152,5 @@ class RequestMultiplexer:
     def close(self) -> None:
         """Fail every request under way with ``BusUnavailable``."""
         for waiter in self._waiters.values():
-            waiter.fail(BusUnavailable("the connection was closed before the answer came"))
+            words = "the connection was closed before the answer came"
+            waiter.fail(BusUnavailable(words, retryable=False))

@@ -2,8 +2,7 @@
 
 What durable delivery needs from JetStream, and no more: an append that is stored only when nothing
 else was (compare-and-set on a subject or a pattern), reads by position without a consumer, and
-pulled queues with acknowledgement. Spec: spec/durable.md. Both transports pass one suite of
-contract tests.
+pulled queues with acknowledgement. Spec: spec/durable.md.
 
 A *position* is the sequence the stream gave a message: 1, 2, 3, … over all subjects of a stream.
 """
@@ -195,6 +194,10 @@ PulledHandler = Callable[[Pulled], None]
 class Puller(Protocol):
     """Pulls one queue into a handler."""
 
+    @property
+    def queue(self) -> str:
+        """The name of the queue."""
+
     def want(self, number: int) -> None:
         """Be ready for ``number`` more messages in all, until it is called again.
 
@@ -212,6 +215,10 @@ class Puller(Protocol):
 
 class Streams(Protocol):
     """Stored messages of one account. Methods raise ``BusUnavailable`` or ``RequestTimeout``."""
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of the largest record that the server takes, its headers included."""
 
     async def ensure_stream(self, settings: StreamSettings) -> None:
         """Create the stream, or bring an existing one to these settings.

@@ -13,6 +13,7 @@ from dragoman_bus.durable import DurableSettings
 from dragoman_bus.server import NatsServer
 from dragoman_bus.supervisor import Supervisor, supervising
 from dragoman_bus.transports.nats import NatsOptions, NatsTransport
+from tests.integration.durable.hands import Hands
 
 Connect = Callable[[], AbstractAsyncContextManager[NatsTransport]]
 
@@ -47,20 +48,29 @@ class House:
         self.connect = connect
         self.stack = stack
 
-    async def supervisor(self, **options: float) -> Supervisor:
+    async def transport(self) -> NatsTransport:
+        """Another connection."""
+        return await self.stack.enter_async_context(self.connect())
+
+    async def supervisor(
+        self, settings: DurableSettings = SETTINGS, **options: float
+    ) -> Supervisor:
         """Another supervisor."""
-        transport = await self.stack.enter_async_context(self.connect())
-        return await self.stack.enter_async_context(supervising(transport, SETTINGS, **options))
+        transport = await self.transport()
+        return await self.stack.enter_async_context(supervising(transport, settings, **options))
 
     async def serve(self, agent: Agent) -> None:
         """An instance of an agent, ready for durable tasks."""
-        transport = await self.stack.enter_async_context(self.connect())
+        transport = await self.transport()
         await self.stack.enter_async_context(serving(agent, transport, ack_wait=2.0))
+
+    async def hands(self, name: str = "hands-1") -> Hands:
+        """A worker moved by hand."""
+        return Hands(await self.transport(), name)
 
     async def bus(self) -> Bus:
         """Another caller."""
-        transport = await self.stack.enter_async_context(self.connect())
-        return await self.stack.enter_async_context(Bus(transport))
+        return await self.stack.enter_async_context(Bus(await self.transport()))
 
 
 @pytest.fixture

@@ -74,6 +74,10 @@ class Answer(msgspec.Struct):
 class Connection(Protocol):
     """What is used of the transport."""
 
+    @property
+    def max_payload(self) -> int:
+        """As ``Transport.max_payload``."""
+
     async def publish(
         self, subject: str, data: bytes, *, reply: str = "", headers: Headers | None = None
     ) -> None:

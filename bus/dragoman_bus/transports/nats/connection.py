@@ -74,7 +74,7 @@ class Connection:
     def check_open(self) -> None:
         """Raise ``BusUnavailable`` after ``close``."""
         if self.closing:
-            raise BusUnavailable("this connection to NATS is closed")
+            raise BusUnavailable("this connection to NATS is closed", retryable=False)
 
     async def until_connected(self, timeout: float) -> bool:
         """Wait for the connection; ``False`` when ``timeout`` seconds pass first."""

@@ -97,7 +97,7 @@ class JetStreamPuller:
     ) -> None:
         self._connection = connection
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{queue}"
-        self._queue = queue
+        self.queue = queue
         self._handler = handler
         self._expires = expires
         self._wanted = 0
@@ -155,7 +155,7 @@ class JetStreamPuller:
                 self._subject, msgspec.json.encode(query), reply=f"{self._inbox}.{token}"
             )
         except BusUnavailable as error:
-            logger.info("the queue %s is not pulled now: %s", self._queue, error)
+            logger.info("the queue %s is not pulled now: %s", self.queue, error)
             self._forget(token)
             self._later()
 
@@ -192,7 +192,7 @@ class JetStreamPuller:
             return
         if status != "503":
             logger.info(
-                "pulling the queue %s: %s %s", self._queue, status, header(delivery, "Description")
+                "pulling the queue %s: %s %s", self.queue, status, header(delivery, "Description")
             )
         self._later()
 

@@ -40,6 +40,11 @@ class JetStream(Administration):
         super().__init__(connection)
         self._requests = requests
 
+    @property
+    def max_payload(self) -> int:
+        """See ``Streams.max_payload``."""
+        return self.connection.max_payload
+
     async def append(self, stream: str, *records: Record) -> int:
         """See ``Streams.append``."""
         last = records[-1]

@@ -259,7 +259,7 @@ class NatsTransport:
 
     def _unavailable(self, what: str, error: Exception) -> BusUnavailable:
         if self._connection.closing:
-            return BusUnavailable(f"{what}: this connection to NATS is closed")
+            return BusUnavailable(f"{what}: this connection to NATS is closed", retryable=False)
         return BusUnavailable(f"{what}: NATS at {self._connection.addresses} fails ({error})")
 
 
