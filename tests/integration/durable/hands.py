@@ -41,7 +41,7 @@ class Hands:
         arrived: asyncio.Queue[Pulled] = asyncio.Queue()
         name = skill_queue(skill, "interactive")
         self._puller = await self._streams.puller(QUEUE_STREAM, name, arrived.put_nowait)
-        await self._puller.want(1)
+        self._puller.want(1)
         pulled = await arrived.get()
         await self._puller.close()
         return pulled
