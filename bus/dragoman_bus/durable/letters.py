@@ -21,7 +21,7 @@ from dragoman_bus.protocol.tasklog import LogFold
 __all__ = ["LETTER_BYTES", "dead_letter"]
 
 LETTER_BYTES = 16 * 1024
-"""What a submission leaves of a message, so that its dead letter fits into one (DUR-50)."""
+"""What a submission leaves of a message, so that its dead letter fits into one (DUR-59)."""
 
 MAXIMUM_ATTEMPTS = 1024
 FEW_ATTEMPTS = 16

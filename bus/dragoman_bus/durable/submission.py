@@ -126,7 +126,7 @@ async def enqueue(store: LogStore, submission: TaskSubmit, *, run: int = 1) -> N
 
 
 def check_size(streams: Streams, data: SubmitData) -> None:
-    """Refuse what would leave no room for the dead letter of the task (DUR-50).
+    """Refuse what would leave no room for the dead letter of the task (DUR-59).
 
     Raises:
         PayloadTooLarge: says how to send large contents.

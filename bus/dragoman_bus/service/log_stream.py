@@ -114,9 +114,7 @@ class LogStream:
             Fenced: somebody else has it, or it has ended.
         """
         async with self._lock:
-            # Whoever wanted it may have waited here while the task was ended or given back.
-            if not self._let_go:
-                await self._claim_locked(None)
+            await self._claim_locked(None)
 
     async def status(self, state: TaskState, message: Message | None = None) -> None:
         """Tell progress; a question goes to the spine and gives the task back.

@@ -57,7 +57,8 @@ async def test_a_claim_that_waited_for_the_end_is_not_written_behind_it(house: H
     hands, bus = await house.hands(), await house.bus()
     task = await bus.submit("by_hand", "x", delivery="durable")
     stream = hands.begin(await hands.take("by_hand", SETTINGS))
-    await asyncio.gather(stream.end(DONE), stream.claim())
+    with pytest.raises(Fenced):
+        await asyncio.gather(stream.end(DONE), stream.claim())
     spine = [e.message for e in await hands.store.entries(task.task_id) if e.kind == "state"]
     assert [type(message) for message in spine] == [TaskFinal]
 
@@ -69,7 +70,8 @@ async def test_a_claim_that_waited_for_a_question_does_not_take_the_task_back(
     hands, bus = await house.hands(), await house.bus()
     task = await bus.submit("by_hand", "x", delivery="durable")
     stream = hands.begin(await hands.take("by_hand", SETTINGS))
-    await asyncio.gather(stream.status(TaskState.INPUT_REQUIRED, QUESTION), stream.claim())
+    with pytest.raises(Fenced):
+        await asyncio.gather(stream.status(TaskState.INPUT_REQUIRED, QUESTION), stream.claim())
     assert (await task.refresh()).waits_for_reply
     assert task.log.worker == ""
     with pytest.raises(Fenced):
