@@ -1,7 +1,7 @@
 """The dead letter of a failed task: all that is known of it, or as much as fits into a message.
 
 Spec: spec/durable.md, dead letters. A task has to end whatever its letter weighs, so a letter that
-is too large leaves out what the task's log has anyway (DUR-51).
+is too large leaves out what the task's log has anyway (DUR-60).
 """
 
 from __future__ import annotations
