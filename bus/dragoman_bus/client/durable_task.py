@@ -248,8 +248,11 @@ class DurableTask:
 
     async def _in_time(self, reader: LogReader) -> LogEntry:
         """The next entry, or the end of patience some time after the deadline (DL-1)."""
+        if reader.has_next:
+            return await reader.next()
         try:
-            return await asyncio.wait_for(reader.next(), self._patience(reader.log))
+            async with asyncio.timeout(self._patience(reader.log)):
+                return await reader.next()
         except TimeoutError:
             raise DeadlineExceeded(
                 "the task has not ended, and its deadline has passed: is a supervisor running "

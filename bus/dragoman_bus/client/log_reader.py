@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
@@ -46,23 +47,24 @@ class LogReader:
         self._transport = transport
         self._store = store
         self._after = after
-        self._fresh: asyncio.Queue[LogEntry] = asyncio.Queue()
+        self._fresh: deque[LogEntry] = deque()
+        self._waiter: asyncio.Future[None] | None = None
         self._last_on: dict[str, int] = {}
         # Until the log was read up to what was heard, nothing heard can be used: it may come after
         # an entry that is missing here.
         self._behind = True
         self._heard = 0
-        self._repair_wanted = asyncio.Event()
+        self._open = False
+        self._repair_wanted = False
         self._repairing: asyncio.Task[None] | None = None
+        self._silence: asyncio.TimerHandle | None = None
         self._subscription: Subscription | None = None
         self._remove_listener: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> LogReader:
         # One connection keeps the order: the server has the subscription before it reads.
         await asyncio.gather(self._listen(), self._read())
-        if self._behind:
-            self._repair_wanted.set()
-        self._repairing = asyncio.create_task(self._keep_repairing())
+        self._begin()
         return self
 
     async def open_before(self, submission: TaskSubmit, accepted: Awaitable[LogFold]) -> None:
@@ -73,18 +75,16 @@ class LogReader:
         """
         self.log.begin(submission)
         self._behind = False
-        listening = asyncio.ensure_future(self._listen())
         try:
+            await self._listen()
             known = await accepted
-            await listening
         except BaseException:
-            await asyncio.wait([listening])
             await self.close()
             raise
         if known.position > self.log.position:
             # It was submitted before; what happened since then is in its log.
             await self._read()
-        self._repairing = asyncio.create_task(self._keep_repairing())
+        self._begin()
 
     async def __aexit__(
         self,
@@ -96,7 +96,10 @@ class LogReader:
 
     async def close(self) -> None:
         """Stop listening."""
+        self._open = False
         self._remove_listener()
+        if self._silence is not None:
+            self._silence.cancel()
         if self._repairing is not None:
             self._repairing.cancel()
         if self._subscription is not None:
@@ -105,14 +108,28 @@ class LogReader:
     @property
     def has_next(self) -> bool:
         """Whether ``next`` returns at once."""
-        return not self._fresh.empty()
+        return bool(self._fresh)
 
     async def next(self) -> LogEntry:
         """The next entry that changed something; waits for it."""
-        return await self._fresh.get()
+        while not self._fresh:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._fresh.popleft()
+
+    def _begin(self) -> None:
+        """From now on, repair what was missed, and look when nothing is heard."""
+        self._open = True
+        self._silence = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._look)
+        if self._behind or self._repair_wanted:
+            self._repair()
+
+    def _look(self) -> None:
+        self._silence = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._look)
+        self._repair()
 
     async def _listen(self) -> None:
-        self._remove_listener = self._transport.add_reconnect_listener(self._repair_wanted.set)
+        self._remove_listener = self._transport.add_reconnect_listener(self._repair)
         self._subscription = await self._transport.subscribe(
             live_subject(self.log.task_id), self._hear, confirmed=False
         )
@@ -126,7 +143,7 @@ class LogReader:
         before = int(headers.get("Nats-Last-Sequence", "0"))
         if self._behind or before != self._last_on.get(_kind(delivery.subject), 0):
             self._behind = True
-            self._repair_wanted.set()
+            self._repair()
             return
         self._take(Stored(delivery.subject, delivery.data, position, 0.0))
 
@@ -134,7 +151,9 @@ class LogReader:
         self._last_on[_kind(stored.subject)] = stored.position
         news = fold_in(self.log, stored)
         if news is not None and stored.position > self._after:
-            self._fresh.put_nowait(news)
+            self._fresh.append(news)
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
 
     async def _read(self) -> None:
         self._behind = True
@@ -142,13 +161,15 @@ class LogReader:
             self._take(stored)
         self._behind = self.log.position < self._heard
 
+    def _repair(self) -> None:
+        """Read the log soon; a task is made only now, since most readers never miss anything."""
+        self._repair_wanted = True
+        if self._open and (self._repairing is None or self._repairing.done()):
+            self._repairing = asyncio.ensure_future(self._keep_repairing())
+
     async def _keep_repairing(self) -> None:
-        while not self.log.ended:
-            try:
-                await asyncio.wait_for(self._repair_wanted.wait(), SILENCE_SECONDS)
-            except TimeoutError:
-                logger.debug("task %s: silence, reading its log", self.log.task_id)
-            self._repair_wanted.clear()
+        while self._repair_wanted and not self.log.ended:
+            self._repair_wanted = False
             try:
                 await self._read()
                 pause = STALE_SECONDS
@@ -158,7 +179,7 @@ class LogReader:
             if self._behind:
                 # Another node of a cluster may answer before it has what was heard.
                 await asyncio.sleep(pause)
-                self._repair_wanted.set()
+                self._repair_wanted = True
 
 
 def _kind(subject: str) -> str:

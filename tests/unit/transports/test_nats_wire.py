@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dragoman_bus.transports.nats.wire import MessageSplitter, parse_headers
+from dragoman_bus.transports.nats.wire import MessageSplitter, header_block, parse_headers
 from dragoman_bus.transports.port import Delivery, Handler
 
 STREAM = (
@@ -81,3 +82,32 @@ def test_headers_that_are_not_utf_8_do_not_stop_the_others() -> None:
         "B": "1",
     }
     assert parse_headers(b"NATS/1.0\r\n\r\n") is None
+
+
+NAMES = st.from_regex(r"[A-Za-z0-9-]+", fullmatch=True)
+VALUES = st.from_regex(r"[!-~]([ -~]*[!-~])?", fullmatch=True)
+
+
+@given(st.dictionaries(NAMES, VALUES, min_size=1).filter(lambda headers: "Status" not in headers))
+def test_headers_come_back_as_they_were_written(headers: dict[str, str]) -> None:
+    block = header_block(headers)
+
+    assert block is not None
+    assert parse_headers(block) == headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"a": "b\r\nNats-Msg-Id: c"},
+        {"a": "b\n"},
+        {"a\r\nb": "c"},
+        {"a:b": "c"},
+        {"": "c"},
+        {"a": ""},
+        {"a": " b"},
+        {"a": "caf\u00e9"},
+    ],
+)
+def test_headers_that_are_not_plain_are_left_to_nats_py(headers: dict[str, str]) -> None:
+    assert header_block(headers) is None

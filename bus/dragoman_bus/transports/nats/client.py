@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 
 from dragoman_bus.transports.dispatch import HandlerErrors
 from dragoman_bus.transports.nats.sockets import DispatchingTransport
+from dragoman_bus.transports.nats.wire import header_block
 from dragoman_bus.transports.port import Delivery, Handler, Headers
 
 __all__ = ["BusClient", "Dispatch"]
@@ -93,24 +94,28 @@ class BusClient(Client):
         future = None if subscription is None else subscription._future
         return future.set_result if isinstance(future, Dispatch) else None
 
-    def send(self, subject: str, data: bytes, reply: str) -> bool:
-        """Publish without headers, together with all that this turn of the event loop publishes.
+    def send(self, subject: str, data: bytes, reply: str, headers: Headers | None) -> bool:
+        """Publish, together with all that this turn of the event loop publishes.
 
         nats-py makes a future and wakes a task for each publish: 15 us when one is sent alone.
 
         Returns:
             Whether it was taken; ``False`` means that nats-py's ``publish`` has to judge it.
         """
+        head = b"" if headers is None else header_block(headers)
         if (
             self._status != Client.CONNECTED
-            or len(data) > self._max_payload
+            or head is None
+            or len(head) + len(data) > self._max_payload
             or self._pending_data_size > self._max_pending_size
             or not isinstance(self._transport, DispatchingTransport)
             or subject.split() != [subject]
             or (reply and reply.split() != [reply])
         ):
             return False
-        command = b"".join((f"PUB {subject} {reply} {len(data)}\r\n".encode(), data, b"\r\n"))
+        sizes = f"{len(head)} {len(head) + len(data)}" if head else f"{len(data)}"
+        line = f"{'HPUB' if head else 'PUB'} {subject} {reply} {sizes}\r\n"
+        command = b"".join((line.encode(), head, data, b"\r\n"))
         self._pending.append(command)
         self._pending_data_size += len(command)
         if not self._write_is_due:

@@ -144,7 +144,7 @@ class NatsTransport:
         self, subject: str, data: bytes, *, reply: str = "", headers: Headers | None = None
     ) -> None:
         """See ``Transport.publish``."""
-        if headers is None and self._connection.client.send(subject, data, reply):
+        if self._connection.client.send(subject, data, reply, headers):
             return
         if headers is not None:
             self._check_size(subject, data, headers)

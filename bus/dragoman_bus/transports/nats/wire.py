@@ -6,14 +6,17 @@ shrinks, and three coroutines); this one takes 1.4 us, since it walks once throu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
-from dragoman_bus.transports.port import Delivery, Handler
+from dragoman_bus.transports.port import Delivery, Handler, Headers
 
-__all__ = ["MessageSplitter", "parse_headers"]
+__all__ = ["MessageSplitter", "header_block", "parse_headers"]
 
 _CRLF = b"\r\n"
 _STATUS_LINE = b"NATS/1.0"
+_PLAIN_HEADER = r"[A-Za-z0-9-]+: [!-~](?:[ -~]*[!-~])?"
+_PLAIN_HEADERS = re.compile(rf"{_PLAIN_HEADER}(?:\r\n{_PLAIN_HEADER})*")
 
 
 class MessageSplitter:
@@ -82,6 +85,16 @@ class MessageSplitter:
         length = int(arguments[-2])
         handler(Delivery(subject, body[length:], reply, parse_headers(body[:length])))
         return True
+
+
+def header_block(headers: Headers) -> bytes | None:
+    """The headers of a message as bytes; ``None`` for those that nats-py has to judge."""
+    if not headers:
+        return b""
+    lines = "\r\n".join([f"{name}: {value}" for name, value in headers.items()])
+    if lines.count("\r\n") >= len(headers) or _PLAIN_HEADERS.fullmatch(lines) is None:
+        return None
+    return f"NATS/1.0\r\n{lines}\r\n\r\n".encode()
 
 
 def parse_headers(block: bytes) -> dict[str, str] | None:
