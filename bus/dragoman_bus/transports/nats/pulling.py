@@ -122,7 +122,7 @@ class JetStreamPuller:
     def want(self, number: int) -> None:
         """See ``Puller.want``."""
         self._wanted = number
-        if number > self._asked and not self._asking:
+        if number > self._asked and not self._asking and not self._closed:
             self._asking = True
             self._spawn(self._ask())
 
@@ -135,8 +135,11 @@ class JetStreamPuller:
             timer.cancel()
         if self._subscription is not None:
             await self._subscription.drain()
-        for task in list(self._tasks):
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        # Nothing of it may be left when the event loop ends.
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self) -> None:
         self._asking = False
