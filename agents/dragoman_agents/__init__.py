@@ -7,5 +7,6 @@ from dragoman_agents.context import Context
 from dragoman_agents.loading import load_agent
 from dragoman_agents.onnx_agent import onnx_agent
 from dragoman_agents.serving import serve, serving
+from dragoman_agents.wrapping import wrap
 
-__all__ = ["Agent", "Context", "load_agent", "onnx_agent", "serve", "serving"]
+__all__ = ["Agent", "Context", "load_agent", "onnx_agent", "serve", "serving", "wrap"]

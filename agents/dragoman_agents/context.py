@@ -118,6 +118,11 @@ class Context:
         )
         self.has_emitted = True
 
+    def start_over(self) -> None:
+        """Take back what was emitted: the next piece, or the result, begins the output anew."""
+        self.emitted.clear()
+        self.has_emitted = False
+
     async def status(self, words: str) -> None:
         """Tell the caller what is going on."""
         await self._job.stream.status(TaskState.WORKING, self._say(words))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from dragoman_agents.agent import Agent
 from dragoman_agents.context import Context
 from dragoman_agents.models.onnx import OnnxModel, OnnxModelFacts
+from dragoman_agents.names import token_of
 from dragoman_bus.protocol.payloads import ModelFacts, Usage
 
 __all__ = ["onnx_agent"]
@@ -42,11 +42,15 @@ def onnx_agent(path: str | Path, *, name: str | None = None, concurrency: int = 
     model = OnnxModel(path)
     facts = model.facts
     agent = Agent(
-        name or _token(facts.name),
+        name or _family(facts),
         description=facts.description,
         version=facts.version,
         concurrency=concurrency,
-        models=[ModelFacts(provider=PROVIDER, family=_token(facts.name), model=facts.name)],
+        models=[
+            ModelFacts(
+                provider=PROVIDER, family=token_of(facts.name, otherwise=PROVIDER), model=facts.name
+            )
+        ],
     )
     skills = _Skills(model)
     if facts.classifies is not None:
@@ -91,7 +95,9 @@ class _Skills:
     def _report(self, ctx: Context, tokens: int) -> None:
         facts: OnnxModelFacts = self._model.facts
         ctx.report_usage(Usage(input_tokens=tokens, output_tokens=0, calls=1, source="provider"))
-        ctx.served_by(provider=PROVIDER, family=_token(facts.name), model=facts.name)
+        ctx.served_by(
+            provider=PROVIDER, family=token_of(facts.name, otherwise=PROVIDER), model=facts.name
+        )
 
 
 def _classification_schema(labels: tuple[str, ...]) -> dict[str, Any]:
@@ -117,6 +123,5 @@ def _object(**properties: Any) -> dict[str, Any]:
     }
 
 
-def _token(name: str) -> str:
-    """A name as the bus takes it."""
-    return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")[:63] or PROVIDER
+def _family(facts: OnnxModelFacts) -> str:
+    return token_of(facts.name, otherwise=PROVIDER)

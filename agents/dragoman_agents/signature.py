@@ -19,7 +19,7 @@ from dragoman_bus.protocol.a2a import Message
 from dragoman_bus.protocol.contracts import input_from_message
 from dragoman_bus.protocol.errors import NotConfigured, RemoteError
 
-__all__ = ["Signature", "read_signature"]
+__all__ = ["CONTEXT_PARAMETER", "Signature", "annotations_of", "read_signature"]
 
 CONTEXT_PARAMETER = "ctx"
 Kind = Literal["async", "sync", "stream"]
@@ -111,7 +111,7 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         NotConfigured: parameters without names (``*args``) or with types JSON cannot carry.
     """
     name = getattr(function, "__name__", "skill")
-    hints = _hints_of(function, name)
+    hints = annotations_of(function, name)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -130,9 +130,14 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         raise NotConfigured(f"skill {name}: its types have no JSON form: {error}") from None
 
 
-def _hints_of(function: Callable[..., Any], name: str) -> dict[str, Any]:
-    """The annotations, evaluated; that of ``ctx`` is for readers and may name anything."""
-    written = dict(inspect.get_annotations(inspect.unwrap(function)))
+def annotations_of(function: Callable[..., Any], name: str) -> dict[str, Any]:
+    """The annotations, evaluated; that of ``ctx`` is for readers and may name anything.
+
+    Raises:
+        NotConfigured: one names a type that cannot be found.
+    """
+    function = inspect.unwrap(function)
+    written = dict(inspect.get_annotations(function))
     written.pop(CONTEXT_PARAMETER, None)
     holder = type("annotations", (), {"__annotations__": written})
     try:

@@ -98,7 +98,8 @@ class OpenAIServer(ModelServer[Reply]):
         return _stream(reply) if streamed else json_response(200, _completion(reply))
 
     def echo(self, request: Recorded) -> Reply:
-        said = request.body["messages" if "messages" in request.body else "input"][-1]["content"]
+        last = request.body["messages" if "messages" in request.body else "input"][-1]
+        said = last.get("content", last.get("output"))
         return Reply(pieces=("You said: ", str(said)))
 
     def error_body(self, failure: Failure) -> Any:

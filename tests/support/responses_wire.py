@@ -78,7 +78,31 @@ def events(pieces: Any, whole: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {"type": "response.created", "response": begun, "sequence_number": 0},
         *[text_event(piece) for piece in pieces],
+        *[
+            event
+            for index, item in enumerate(whole["output"])
+            if item["type"] == "function_call"
+            for event in _call_events(index, item)
+        ],
         {"type": last, "response": whole, "sequence_number": 9},
+    ]
+
+
+def _call_events(index: int, item: dict[str, Any]) -> list[dict[str, Any]]:
+    """A tool call as it comes in: announced, its arguments, done."""
+    place = {"output_index": index, "sequence_number": 2}
+    arguments = {**place, "item_id": item["id"]}
+    kind = "response.function_call_arguments"
+    return [
+        {"type": "response.output_item.added", "item": item | {"arguments": ""}, **place},
+        {"type": f"{kind}.delta", "delta": item["arguments"], **arguments},
+        {
+            "type": f"{kind}.done",
+            "arguments": item["arguments"],
+            "name": item["name"],
+            **arguments,
+        },
+        {"type": "response.output_item.done", "item": item, **place},
     ]
 
 
