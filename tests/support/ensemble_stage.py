@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from dragoman_agents import Agent, Context, serving
+from dragoman_agents.ensembles.agents.store import ENSEMBLE_BUCKET
 from dragoman_bus import Bus
 from dragoman_bus.client import Result
 from dragoman_bus.protocol.payloads import Cost, ModelFacts, Price, Usage
@@ -38,6 +39,7 @@ class Stage:
         self.answers: dict[str, Answer] = {}
         self.make = make
         self._stack = stack
+        self._transports: dict[str, Transport] = {}
 
     async def member(
         self,
@@ -105,7 +107,12 @@ class Stage:
     async def serve(self, agent: Agent, **options: Any) -> Instance:
         """Serve an agent until the stage is left, on a connection of its own."""
         options = {"grace_seconds": 1.0, **options}
-        return await self._stack.enter_async_context(serving(agent, await self.make(), **options))
+        self._transports[agent.name] = transport = await self.make()
+        return await self._stack.enter_async_context(serving(agent, transport, **options))
+
+    async def kill(self, name: str) -> None:
+        """Cut an agent off, as if its process had died."""
+        await self._transports[name].close()
 
     async def ask(self, agent: str, text: str = "what?", **options: Any) -> Result:
         """Ask an ensemble."""
@@ -121,6 +128,10 @@ async def stage(make: MakeTransport) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         made = Stage(stack, make)
         made.bus = await stack.enter_async_context(Bus(await make()))
+        # Tests of one module share a server: what an earlier one taught is not known here.
+        bucket = await made.bus.transport.key_value(ENSEMBLE_BUCKET)
+        for entry in await bucket.entries():
+            await bucket.delete(entry.key)
         yield made
 
 

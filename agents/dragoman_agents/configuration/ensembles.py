@@ -211,6 +211,8 @@ class CascadeTable(SharedTable, tag="cascade", frozen=True, kw_only=True):
         confidence: The member of an answer that tells how sure it is; absent: none does.
         minimum_confidence: What it must reach, in stages that do not say it themselves.
         check: A skill that is asked whether an answer is acceptable; absent: none is.
+        check_agent: Whose; absent: that of any agent that has it.
+        subject: The member of the input that says what a task is about.
         on_doubt: When the last stage is doubtful: its answer all the same, or none.
     """
 
@@ -220,6 +222,7 @@ class CascadeTable(SharedTable, tag="cascade", frozen=True, kw_only=True):
     minimum_confidence: Share = 0.0
     check: Token | None = None
     check_agent: Token | None = None
+    subject: Text | None = None
     on_doubt: Literal["answer", "abstain"] = "answer"
 
     def __post_init__(self) -> None:
@@ -238,11 +241,14 @@ class FailoverTable(SharedTable, tag="failover", frozen=True, kw_only=True):
         fallback: What a stand-in may cost: there is none; no more than the first; nothing; any.
         hedge_percentile: After so much of the usual latency a second one is asked as well.
         attempts_per_member: How often one member is asked at most for one task.
+        attempt_seconds: How long one member may take before another is asked; absent: as long as
+            the task may.
     """
 
     fallback: Literal["none", "same_price", "free_only", "any"] = "same_price"
     hedge_percentile: Annotated[float, Meta(gt=0, lt=1)] | None = None
     attempts_per_member: Count = 3
+    attempt_seconds: Seconds | None = None
 
 
 class RouterTable(SharedTable, tag="router", frozen=True, kw_only=True):
@@ -255,11 +261,14 @@ class RouterTable(SharedTable, tag="router", frozen=True, kw_only=True):
         load_weight: How much quality a member without a free slot loses.
         within: Among members at most so far below the best quality, the cheapest is taken.
         caution: By how many standard errors a member must be better than the best single one.
+        explore: In what part of the tasks another member than the chosen one is tried, so that
+            there is something to learn from.
         subject: The member of the input that says what a task is about.
         capabilities: What a member must have, as tags of its skill.
         max_seconds: A member that usually takes longer is out of the question.
         sticky: Whether the tasks of one context go to the same member.
         fallback: What a stand-in may cost when the chosen one fails.
+        hedge_percentile, attempts_per_member, attempt_seconds: As for ``failover``.
         agreement: When an answer is the one that a label says.
     """
 
@@ -269,11 +278,15 @@ class RouterTable(SharedTable, tag="router", frozen=True, kw_only=True):
     load_weight: Amount = 0.0
     within: Share = 0.0
     caution: Amount = 1.5
+    explore: Share = 0.0
     subject: Text | None = None
     capabilities: tuple[Text, ...] = ()
     max_seconds: Seconds | None = None
     sticky: bool = True
     fallback: Literal["none", "same_price", "free_only", "any"] = "same_price"
+    hedge_percentile: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    attempts_per_member: Count = 3
+    attempt_seconds: Seconds | None = None
     agreement: AgreementTable = "exact"
 
 

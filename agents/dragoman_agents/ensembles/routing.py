@@ -185,7 +185,7 @@ class Router:
         scores = self._scores(possible, needs.subject)
         name, reason = self._pick(possible, scores, needs.subject, context, draw)
         if name is not None and context is not None:
-            self._remember(context, name)
+            self.remember(context, name)
         considered = tuple(
             Considered(one.name, scores.get(one.name), reasons[one.name] or "possible")
             for one in candidates
@@ -269,7 +269,8 @@ class Router:
         )
         return one is best or low >= table.quality(best.name, subject) - self.policy.within
 
-    def _remember(self, context: str, name: str) -> None:
+    def remember(self, context: str, name: str) -> None:
+        """Send a context where it went before."""
         self._sticky[context] = name
         self._sticky.move_to_end(context)
         while len(self._sticky) > STICKY_CONTEXTS:

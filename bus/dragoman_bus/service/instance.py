@@ -267,7 +267,8 @@ class Instance:
                 task_id=data.task_id,
             )
         job = self._job(message, delivery.reply, delivery.data)
-        job.speaks_first = delivery.subject == ask_subject(data.skill)
+        delegated = not isinstance(data.lineage, UnsetType)
+        job.speaks_first = delegated or delivery.subject == ask_subject(data.skill)
         self._accept(job)
 
     def _submit_again(self, known: Job, message: TaskSubmit, reply: str) -> None:

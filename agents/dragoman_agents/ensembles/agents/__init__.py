@@ -6,7 +6,10 @@ same kinds can be declared in a configuration file (``[agents.ensemble]``).
 
 from __future__ import annotations
 
+from dragoman_agents.ensembles.agents.choosing import router
+from dragoman_agents.ensembles.agents.escalating import cascade
+from dragoman_agents.ensembles.agents.falling_back import failover
 from dragoman_agents.ensembles.agents.members import Member
 from dragoman_agents.ensembles.agents.voting import consensus
 
-__all__ = ["Member", "consensus"]
+__all__ = ["Member", "cascade", "consensus", "failover", "router"]

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from dragoman_agents.agent import Agent
-from dragoman_agents.configuration.ensembles import ConsensusTable
+from dragoman_agents.configuration.ensembles import (
+    CascadeTable,
+    ConsensusTable,
+    FailoverTable,
+    RouterTable,
+)
 from dragoman_agents.configuration.tables import AgentDeclaration, SkillDeclaration
+from dragoman_agents.ensembles.agents.choosing import Routing
+from dragoman_agents.ensembles.agents.escalating import Escalating
+from dragoman_agents.ensembles.agents.falling_back import Failover
 from dragoman_agents.ensembles.agents.voting import Consensus
 from dragoman_bus.protocol.contracts import make_contract
 from dragoman_bus.protocol.errors import NotConfigured
@@ -16,6 +24,9 @@ __all__ = ["declared_ensemble"]
 
 KINDS: dict[type[Any], type[Any]] = {
     ConsensusTable: Consensus,
+    CascadeTable: Escalating,
+    FailoverTable: Failover,
+    RouterTable: Routing,
 }
 
 

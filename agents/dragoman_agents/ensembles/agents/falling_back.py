@@ -1,0 +1,76 @@
+"""Failover: the first member that can; another one when it fails, never for money nobody allowed.
+
+Spec: spec/ensembles.md, failover. Whom to ask when is decided by ``ensembles.failover``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dragoman_agents.agent import Agent
+from dragoman_agents.configuration.ensembles import FailoverTable
+from dragoman_agents.ensembles.agents.base import Ensemble, Task, configured
+from dragoman_agents.ensembles.agents.shared_health import SharedHealth
+from dragoman_agents.ensembles.agents.trying import Attempts
+from dragoman_bus.client import Bus
+from dragoman_bus.protocol.payloads import Contract
+
+__all__ = ["Failover", "failover"]
+
+
+class Failover(Ensemble[FailoverTable]):
+    """An ensemble that falls back. See ``failover``."""
+
+    kind = "failover"
+
+    def __init__(self, name: str, table: FailoverTable, **rest: Any) -> None:
+        super().__init__(name, table, **rest)
+        self.health = SharedHealth(name)
+
+    async def start(self, bus: Bus) -> None:
+        """Take over the members' contract, and what others know of their health."""
+        await super().start(bus)
+        await self.health.start(bus)
+
+    async def stop(self) -> None:
+        """Follow the others' health no longer."""
+        await self.health.stop()
+        await super().stop()
+
+    async def answer(self, task: Task, input: Any) -> Any:
+        """The first answer there is."""
+        attempts = Attempts(task, task.members, self.health, self.table)
+        call, why = await attempts.first_answer()
+        task.tell("served", f"{call.name}: {why}", attempts.reports(call), chosen=call)
+        return call.value
+
+
+def failover(
+    name: str,
+    *,
+    description: str | None = None,
+    contract: Contract | None = None,
+    concurrency: int | None = None,
+    **options: Any,
+) -> Agent:
+    """An agent that asks the first of its members that can answer.
+
+    ``failover("steady", skill="answer", members=["gpt", "llama"], fallback="same_price")``.
+
+    Args:
+        name: Its name.
+        description: What it is.
+        contract: Of its skill; absent: that of its members, for which it waits when it starts.
+        concurrency: Tasks at once.
+        options: Those of ``[agents.ensemble]``: the members of ``FailoverTable``.
+
+    Raises:
+        NotConfigured: an option that is unknown or cannot be.
+    """
+    return Failover(
+        name,
+        configured(FailoverTable, name, options),
+        description=description,
+        contract=contract,
+        concurrency=concurrency,
+    ).agent

@@ -1,0 +1,213 @@
+"""The first member that can: cooldown for all, hedging, and no money that nobody allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from dragoman_agents.ensembles.agents import Member, failover
+from dragoman_agents.ensembles.agents.shared_health import Cooldown
+from dragoman_agents.ensembles.agents.store import Store
+from dragoman_agents.models.errors import ModelError
+from dragoman_bus.protocol.errors import RemoteError, TaskFailed
+from dragoman_bus.protocol.payloads import Cost
+from tests.support.ensemble_stage import Stage, account_of, outcomes_of, report_of
+
+pytestmark = pytest.mark.anyio
+
+OVERLOADED = ModelError("overloaded", "too many requests", retry_after=30.0)
+
+
+async def test_the_first_one_answers_as_long_as_it_can(play: Stage) -> None:
+    await play.member("first", "a", price=1.0)
+    await play.member("second", "b", price=1.0)
+    await play.serve(failover("steady", skill="guess", members=["first", "second"]))
+
+    result = await play.ask("steady")
+
+    assert result.value == "a"
+    account = account_of(result)
+    assert account.verdict == "served"
+    assert outcomes_of(account) == {"first": "chosen", "second": "unasked"}
+    assert play.calls == ["first"]
+
+
+async def test_another_one_stands_in_and_the_receipt_says_why(play: Stage) -> None:
+    await play.member("first", OVERLOADED, price=1.0)
+    await play.member("second", "b", price=1.0)
+    await play.serve(failover("steady", skill="guess", members=["first", "second"]))
+
+    result = await play.ask("steady")
+
+    assert result.value == "b"
+    account = account_of(result)
+    assert account.served_by == "second"
+    assert "first failed: MODEL_OVERLOADED" in account.reason
+    assert report_of(account, "first").code == "MODEL_OVERLOADED"
+    assert result.receipt is not None
+    assert result.receipt.model.model == "second"  # type: ignore[union-attr]
+    # What the failed one used is counted too.
+    assert result.usage is not None
+    assert result.usage.calls == 2
+
+
+async def test_a_dead_agent_is_replaced_within_the_deadline(play: Stage) -> None:
+    await play.member("second", "b", price=1.0)
+    await play.member("first", None, price=1.0)
+    await play.serve(failover("steady", skill="guess", members=["first", "gone", "second"]))
+    task = asyncio.create_task(play.ask("steady"))
+    while not play.calls:
+        await asyncio.sleep(0.01)
+
+    await play.kill("first")
+
+    result = await task
+    assert result.value == "b"
+    account = account_of(result)
+    assert report_of(account, "first").code == "AGENT_LOST"
+    assert outcomes_of(account)["gone"] == "absent"
+
+
+async def test_a_cooldown_holds_for_every_ensemble_and_replica(play: Stage) -> None:
+    await play.member("first", OVERLOADED, price=1.0)
+    await play.member("second", "b", price=1.0)
+    await play.serve(failover("steady", skill="guess", members=["first", "second"]))
+    other = failover("other", skill="guess", members=["first", "second"])
+    await play.serve(other)
+    store = await Store.open(play.bus.transport)
+
+    await play.ask("steady")
+    async with asyncio.timeout(5):
+        while await store.read("health.first", Cooldown) is None:
+            await asyncio.sleep(0.01)
+    play.answers["first"] = "a"
+    result = await play.ask("other")
+
+    assert result.value == "b"
+    assert "first cools down" in account_of(result).reason
+    assert play.calls == ["first", "second", "second"]
+
+    # So it does for one that starts only now.
+    await play.serve(failover("late", skill="guess", members=["first", "second"]))
+    assert (await play.ask("late")).value == "b"
+
+
+async def test_the_last_resort_is_asked_though_it_cools_down(play: Stage) -> None:
+    await play.member("only", OVERLOADED)
+    await play.serve(failover("steady", skill="guess", members=["only"], attempts_per_member=1))
+    with pytest.raises(TaskFailed) as caught:
+        await play.ask("steady")
+    assert caught.value.code == "MODEL_OVERLOADED"
+    assert caught.value.retryable
+    assert caught.value.retry_after is not None
+
+    play.answers["only"] = "a"
+    assert (await play.ask("steady")).value == "a"
+
+
+async def test_a_callers_own_short_deadline_cools_nobody(play: Stage) -> None:
+    await play.member("slow", None)
+    await play.serve(failover("steady", skill="guess", members=["slow"]))
+    for _ in range(4):
+        with pytest.raises(RemoteError):
+            await play.ask("steady", deadline=0.3)
+    play.answers["slow"] = "a"
+
+    result = await play.ask("steady")
+
+    assert "cools down" not in account_of(result).reason
+    store = await Store.open(play.bus.transport)
+    assert await store.read("health.slow", Cooldown) is None
+
+
+async def test_one_that_takes_too_long_is_left_for_another(play: Stage) -> None:
+    await play.member("slow", None, price=1.0)
+    await play.member("quick", "b", price=1.0)
+    await play.serve(
+        failover("steady", skill="guess", members=["slow", "quick"], attempt_seconds=0.3)
+    )
+    result = await play.ask("steady")
+    assert result.value == "b"
+    assert report_of(account_of(result), "slow").code == "MODEL_TIMEOUT"
+
+
+@pytest.mark.parametrize(
+    ("fallback", "who"),
+    [("none", None), ("same_price", "cheap"), ("free_only", "free"), ("any", "dear")],
+)
+async def test_money_is_never_spent_that_nobody_allowed(
+    play: Stage, fallback: str, who: str | None
+) -> None:
+    await play.member("first", OVERLOADED, price=5.0)
+    await play.member("dear", "dear", price=50.0)
+    await play.member("unknown", "unknown", family="x")
+    await play.member("cheap", "cheap", price=1.0)
+    await play.member("free", "free", family="rules")
+    await play.serve(
+        failover(
+            "steady",
+            skill="guess",
+            members=["first", "dear", "unknown", "cheap", Member(agent="free", price=0.0)],
+            fallback=fallback,
+            attempts_per_member=1,
+        )
+    )
+    if who is None:
+        with pytest.raises(TaskFailed) as caught:
+            await play.ask("steady")
+        assert "not allowed by price" in caught.value.message
+        assert play.calls == ["first"]
+        return
+    result = await play.ask("steady")
+    account = account_of(result)
+    assert account.served_by == who
+    if fallback != "any":
+        assert "does not allow" in str(report_of(account, "dear").why)
+
+
+async def test_a_second_one_is_asked_when_the_first_takes_unusually_long(play: Stage) -> None:
+    await play.member("first", "a", price=1.0, tokens=10)
+    await play.member("second", "b", price=1.0)
+    agent = failover("steady", skill="guess", members=["first", "second"], hedge_percentile=0.9)
+    await play.serve(agent)
+    for _ in range(8):
+        assert (await play.ask("steady")).value == "a"
+    play.answers["first"] = None
+
+    began = time.monotonic()
+    result = await play.ask("steady")
+
+    assert result.value == "b"
+    assert time.monotonic() - began < 5
+    account = account_of(result)
+    assert "takes longer" in account.reason
+    assert outcomes_of(account)["first"] == "stopped"
+    assert await asyncio.wait_for(play.canceled.get(), 5) == "first"
+    # The loser's usage is known and counted.
+    assert report_of(account, "first").usage is not None
+    assert result.usage is not None
+    assert result.usage.calls == 2
+
+
+async def test_bad_input_is_not_carried_from_one_to_the_next(play: Stage) -> None:
+    refusal = ModelError("refused", "no")
+    await play.member("first", refusal, price=1.0)
+    await play.member("second", "b", price=1.0)
+    await play.serve(failover("steady", skill="guess", members=["first", "second"]))
+    result = await play.ask("steady")
+    assert result.value == "b"
+    store = await Store.open(play.bus.transport)
+    assert await store.read("health.first", Cooldown) is None
+
+
+async def test_the_budget_binds_whoever_runs(play: Stage) -> None:
+    await play.member("first", OVERLOADED, price=1.0, tokens=1000)
+    await play.member("second", "b", price=1.0, tokens=1000)
+    await play.serve(failover("steady", skill="guess", members=["first", "second"]))
+    # Both together cost 0.002 USD; what the first used is gone.
+    with pytest.raises(RemoteError) as caught:
+        await play.ask("steady", max_cost=Cost(amount=0.0015, currency="USD"))
+    assert caught.value.code in ("LIMIT_EXCEEDED", "MODEL_OVERLOADED")
+    assert (await play.ask("steady", max_cost=Cost(amount=0.01, currency="USD"))).value == "b"
