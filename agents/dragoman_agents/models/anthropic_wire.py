@@ -54,10 +54,11 @@ def message_arguments(request: Request, *, model: str, most_tokens: int) -> dict
         model: The model's id.
         most_tokens: The output limit where the request has none: the wire insists on one.
     """
+    limit = request.max_output_tokens
     turns = (_turn(message) for message in request.messages)
     arguments: dict[str, Any] = {
         "model": model,
-        "max_tokens": request.max_output_tokens or most_tokens,
+        "max_tokens": most_tokens if limit is None else limit,
         # The server refuses a turn without content, as an empty answer to be repaired would be.
         "messages": [turn for turn in turns if turn["content"]],
     }

@@ -19,6 +19,7 @@ from dragoman_agents.models.openai_client import client_options, headers_for
 from dragoman_agents.models.openai_probe import TOKENS, ServerFacts, enforces, schema_question
 from dragoman_agents.models.openai_profiles import PROFILES, LimitParameter
 from dragoman_agents.models.openai_responses import ResponseBuilder, response_arguments
+from dragoman_agents.models.openai_schemas import is_strict_schema
 from dragoman_agents.models.openai_wire import AnswerBuilder, chat_arguments
 from dragoman_agents.models.port import Capability, Done, Event, Request, Result
 from dragoman_agents.models.providers import address_of, import_sdk, read_key, read_options
@@ -119,8 +120,11 @@ class OpenAICompatible(ProviderAdapter):
             await self._probe(self._seconds_left(request))
 
     def _enforces(self, request: Request) -> bool:
-        fits = not self._profile.object_schemas or (request.schema or {}).get("type") == "object"
-        return fits and super()._enforces(request)
+        if self._profile.object_schemas and (request.schema or {}).get("type") != "object":
+            return False
+        if self._profile.strict_schemas and not is_strict_schema(request.schema):
+            return False
+        return super()._enforces(request)
 
     async def _check_health(self, seconds: float) -> None:
         # That the list holds the configured model is not required: several servers list other

@@ -33,6 +33,7 @@ KIND_BY_CODE: Mapping[str, ModelErrorKind] = {
     "exceed_context_size_error": "context_length",
     "insufficient_quota": "quota",
     "invalid_api_key": "auth",
+    "invalid_prompt": "refused",
     "model_not_found": "unavailable",
     "overloaded_error": "overloaded",
     "permission_error": "auth",

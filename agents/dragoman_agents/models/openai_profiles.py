@@ -26,6 +26,8 @@ class Profile(Struct, frozen=True, kw_only=True):
         limit_parameter: How Chat Completions spell the output limit there.
         schemas: Whether it enforces JSON Schemas; ``None``: ask it.
         object_schemas: Whether only schemas of objects are enforced; others are told in words.
+        strict_schemas: Whether only schemas that strict mode takes are enforced; others are told
+            in words.
         tools: Whether its models may call tools.
         seed: Whether it takes a seed; refused or ignored elsewhere.
         explicit_stream: Whether it streams unless told ``"stream": false``.
@@ -35,18 +37,19 @@ class Profile(Struct, frozen=True, kw_only=True):
     limit_parameter: LimitParameter = "max_tokens"
     schemas: bool | None = None
     object_schemas: bool = True
+    strict_schemas: bool = False
     tools: bool = True
     seed: bool = True
     explicit_stream: bool = False
     refusal: re.Pattern[str] | None = None
 
 
-AZURE = Profile(limit_parameter="max_completion_tokens", schemas=True)
+OPENAI = Profile(limit_parameter="max_completion_tokens", schemas=True, strict_schemas=True)
 
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
-        "openai": Profile(limit_parameter="max_completion_tokens", schemas=True),
-        "azure-openai": AZURE,
+        "openai": OPENAI,
+        "azure-openai": OPENAI,
         # Deployments of many makers: each takes the older name, not each enforces schemas.
         "azure-foundry": Profile(),
         "openai-compatible": Profile(object_schemas=False),

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dragoman_agents.models.errors import ModelError, ModelErrorKind
+from dragoman_agents.models.openai_schemas import is_strict_schema
 from dragoman_agents.models.openai_wire import (
     address_of,
     count_or_none,
-    is_strict_schema,
     refused,
     text_or_none,
 )
@@ -36,7 +36,11 @@ KIND_BY_CODE: Mapping[str, ModelErrorKind] = {
     "rate_limit_exceeded": "rate_limited",
     "insufficient_quota": "quota",
     "context_length_exceeded": "context_length",
-    "invalid_prompt": "invalid",
+    "invalid_prompt": "refused",
+    "bio_policy": "refused",
+    "misalignment_policy_violation": "refused",
+    "image_content_policy_violation": "refused",
+    "data_residency_mismatch": "auth",
     "vector_store_timeout": "timeout",
 }
 
@@ -106,22 +110,23 @@ class ResponseBuilder:
         response = self._response
         if response is None:
             raise ModelError("unreachable", "the stream broke off before the answer was complete")
+        usage = Usage() if response.usage is None else _usage(response.usage)
         if response.status == "failed" or response.error is not None:
-            raise _failure(response.error.code, response.error.message)
+            raise _failure(response.error.code, response.error.message, usage)
         if response.status not in ("completed", "incomplete"):
             raise ValueError(f"a response with the status {response.status!r}")
-        texts, calls = _contents(response.output)
+        texts, calls = _contents(response.output, usage)
         return Result(
             text="".join(texts),
-            finish="tool_calls" if calls else _finish(response),
+            finish="tool_calls" if calls else _finish(response, usage),
             model=text_or_none(response.model) or self._model,
-            usage=Usage() if response.usage is None else _usage(response.usage),
+            usage=usage,
             tool_calls=tuple(calls),
             request_id=text_or_none(response.id),
         )
 
 
-def _contents(output: Any) -> tuple[list[str], list[ToolCall]]:
+def _contents(output: Any, usage: Usage) -> tuple[list[str], list[ToolCall]]:
     texts: list[str] = []
     calls: list[ToolCall] = []
     for item in output:
@@ -129,24 +134,27 @@ def _contents(output: Any) -> tuple[list[str], list[ToolCall]]:
             calls.append(ToolCall(id=item.call_id, name=item.name, arguments=item.arguments))
         for part in item.content or () if item.type == "message" else ():
             if part.type == "refusal":
-                raise refused(part.refusal)
+                raise refused(part.refusal, usage)
             if part.type == "output_text":
                 texts.append(part.text)
     return texts, calls
 
 
-def _finish(response: Any) -> Finish:
+def _finish(response: Any, usage: Usage) -> Finish:
     if response.status == "completed":
         return "stop"
     reason = response.incomplete_details.reason if response.incomplete_details else None
     if reason == "content_filter":
-        raise refused("")
+        raise refused("", usage)
     return "length" if reason == "max_output_tokens" else "other"
 
 
-def _failure(code: Any, message: Any) -> ModelError:
-    kind = KIND_BY_CODE.get(str(code), "overloaded")
-    return ModelError(kind, f"the response failed: {message or code}")
+def _failure(code: Any, message: Any, usage: Usage | None = None) -> ModelError:
+    kind = KIND_BY_CODE.get(str(code))
+    if kind is None:
+        # A picture that cannot be used today cannot be used tomorrow.
+        kind = "invalid" if "image" in str(code) else "overloaded"
+    return ModelError(kind, f"the response failed: {message or code}", usage=usage)
 
 
 def _usage(usage: Any) -> Usage:

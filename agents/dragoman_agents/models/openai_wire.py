@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from dragoman_agents.models.errors import ModelError, ModelErrorKind
 from dragoman_agents.models.openai_profiles import LimitParameter
+from dragoman_agents.models.openai_schemas import is_strict_schema
 from dragoman_agents.models.port import (
     Attachment,
     Event,
@@ -32,7 +33,6 @@ __all__ = [
     "address_of",
     "chat_arguments",
     "count_or_none",
-    "is_strict_schema",
     "refused",
     "text_or_none",
 ]
@@ -91,21 +91,6 @@ def chat_arguments(
     return arguments
 
 
-def is_strict_schema(schema: Any) -> bool:
-    """Whether OpenAI's strict mode takes the schema: objects closed, all members required."""
-    if isinstance(schema, list):
-        return all(is_strict_schema(item) for item in schema)
-    if not isinstance(schema, Mapping):
-        return True
-    properties = schema.get("properties")
-    if schema.get("type") == "object" or properties is not None:
-        names = set(properties) if isinstance(properties, Mapping) else set()
-        closed = schema.get("additionalProperties") is False
-        if not closed or names != set(schema.get("required", ())):
-            return False
-    return all(is_strict_schema(value) for value in schema.values())
-
-
 class _ToolCallParts(Struct):
     id: str = ""
     name: str = ""
@@ -158,9 +143,10 @@ class AnswerBuilder:
             ModelError: it is not whole, or is a refusal.
         """
         if self._refusal or self._finish == "content_filter":
-            raise refused("".join(self._refusal))
+            raise refused("".join(self._refusal), self._usage)
         if self._finish is None:
-            raise ModelError("unreachable", "the stream broke off before the answer was complete")
+            message = "the stream broke off before the answer was complete"
+            raise ModelError("unreachable", message, usage=self._usage)
         text = "".join(self._text)
         return Result(
             text=text,
@@ -204,11 +190,12 @@ class AnswerBuilder:
         )
 
 
-def refused(words: str) -> ModelError:
+def refused(words: str, usage: Usage) -> ModelError:
     """The error for an answer that declines; ``words`` are the model's, empty for a filter's."""
+    message = "the provider's content filter stopped the answer"
     if words:
-        return ModelError("refused", f"the model declines to answer: {words[:REFUSAL_SHOWN]}")
-    return ModelError("refused", "the provider's content filter stopped the answer")
+        message = f"the model declines to answer: {words[:REFUSAL_SHOWN]}"
+    return ModelError("refused", message, usage=usage)
 
 
 def _told_failure(error: Any) -> ModelError:

@@ -244,9 +244,12 @@ def key_place(settings: ModelSettings) -> tuple[str | None, str | None]:
         return settings.api_key_env, settings.api_key_file
     provider = PROVIDERS[settings.provider]
     address = address_of(settings)
-    host = (urlsplit(address).hostname or "") if address else ""
-    known = settings.base_url is None or any(
-        host == name or host.endswith(f".{name}") for name in provider.key_hosts
+    parts = urlsplit(address or "")
+    host = parts.hostname or ""
+    # Over http the key would be readable on its way, whoever the host is.
+    known = settings.base_url is None or (
+        parts.scheme == "https"
+        and any(host == name or host.endswith(f".{name}") for name in provider.key_hosts)
     )
     return (provider.key_variable if known else None), None
 

@@ -64,7 +64,12 @@ async def fit_schema(request: Request, answer: Result, ask: Ask, *, native: bool
     data, wrong = _judged(request.schema, answer)
     if wrong is None:
         return structs.replace(answer, data=data, schema_mode="native" if native else "prompted")
-    repaired = await ask(_repair(request_to_send(request, native=native), answer, wrong))
+    try:
+        repaired = await ask(_repair(request_to_send(request, native=native), answer, wrong))
+    except ModelError as error:
+        # The first answer was paid for, whatever became of the second.
+        error.usage = sum_usage(answer.usage, error.usage) if error.usage else answer.usage
+        raise
     usage = sum_usage(answer.usage, repaired.usage)
     data, wrong = _judged(request.schema, repaired)
     if wrong is not None:

@@ -55,7 +55,12 @@ def test_a_provider_without_an_address_of_its_own_needs_one() -> None:
         ({"provider": "openai", "base_url": "https://eu.api.openai.com/v1"}, "OPENAI_API_KEY"),
         ({"provider": "openai", "base_url": "https://api.openai.com.evil.example/v1"}, None),
         ({"provider": "openai", "base_url": "https://evilapi.openai.com.example/v1"}, None),
+        ({"provider": "openai", "base_url": "http://api.openai.com/v1"}, None),
         ({"provider": "openai", "api_key_env": "MINE"}, "MINE"),
+        ({"provider": "anthropic"}, "ANTHROPIC_API_KEY"),
+        ({"provider": "anthropic", "base_url": "https://anthropic.com.example"}, None),
+        ({"provider": "gemini"}, "GEMINI_API_KEY"),
+        ({"provider": "gemini", "base_url": "https://evil.googleapis.com"}, None),
         (
             {"provider": "azure-openai", "base_url": "https://me.openai.azure.com"},
             "AZURE_OPENAI_API_KEY",

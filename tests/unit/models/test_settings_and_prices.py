@@ -10,7 +10,7 @@ import pytest
 from msgspec import UNSET, structs
 
 from dragoman_agents.models import ModelSettings, PriceSettings, Usage, read_secret
-from dragoman_agents.models.openai_wire import is_strict_schema
+from dragoman_agents.models.openai_schemas import is_strict_schema
 from dragoman_agents.models.pricing import cost_of, model_facts, task_usage
 from dragoman_agents.models.settings import family_of, is_loopback, is_openai
 from dragoman_bus.protocol.errors import NotConfigured
@@ -129,6 +129,16 @@ def test_a_key_file_that_cannot_be_read_is_said(tmp_path: Path, name: str) -> No
         read_secret(file=str(tmp_path / name))
 
 
+def closed(properties: dict[str, Any]) -> dict[str, Any]:
+    """An object with these members and no other."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
 @pytest.mark.parametrize(
     ("schema", "strict"),
     [
@@ -138,6 +148,11 @@ def test_a_key_file_that_cannot_be_read_is_said(tmp_path: Path, name: str) -> No
         ({"properties": {"a": {}}, "additionalProperties": False}, False),
         ({"type": "array", "items": {"type": "object"}}, False),
         ({"anyOf": [{"type": "string"}, {"type": "object"}]}, False),
+        ({"oneOf": [{"type": "string"}, {"type": "null"}]}, False),
+        (closed({"a": {"type": "array", "uniqueItems": True}}), False),
+        (closed({"a": True}), False),
+        (closed({"not": {"type": "string", "enum": ["if", "then"]}}), True),
+        (closed({"a": {"$ref": "#/$defs/b"}}) | {"$defs": {"b": {"type": "object"}}}, False),
     ],
 )
 def test_strict_mode_is_asked_for_only_where_the_schema_allows_it(
