@@ -3,7 +3,7 @@
 A member's own accuracy (``reputation``) says how often it is right, not what it adds to the others.
 Here the weights are those under which the right answers were most likely: the chance of an answer
 is proportional to the exponential of the weights of those who gave it. A subject may deviate as far
-as its labels prove it; without labels all trust lies in the best single member.
+as its labels prove it; with few labels nearly all trust lies in the best single member.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from dragoman_agents.ensembles.admission import Labelled
+from dragoman_agents.ensembles.admission import Labelled, voting_weights
 from dragoman_agents.ensembles.fitting import climb
-from dragoman_agents.ensembles.reputation import accuracy_weight
+from dragoman_agents.ensembles.reputation import Reputation, accuracy_weight
 
 __all__ = ["JointWeights", "fit_weights", "posterior"]
 
@@ -24,8 +24,12 @@ OVERALL_RIDGE = 5.0
 SUBJECT_RIDGE = 20.0
 """How strongly a weight is drawn to where it began, and a subject's to the overall one: about as
 many labels as it takes to move it halfway."""
-PRIOR_LABELS = 10.0
 LEAST_WEIGHT = 1e-3
+NEAR = 0.05
+MOST_TRUST = 0.5
+HALF_TRUST_LABELS = 20
+CORRELATION = 0.6
+"""Members err alike, so together they know less than the sum of their log-odds."""
 
 
 class JointWeights(Struct, frozen=True, kw_only=True):
@@ -162,12 +166,20 @@ class _Problem:
 
 
 def _prior(labelled: Sequence[Labelled], members: Sequence[str], choices: int) -> list[float]:
-    """All weight on the member that is best so far (the first one without labels)."""
-    right = {
-        member: sum(question.answers.get(member) == question.truth for question in labelled)
+    """Where weights begin: at the best member so far; with more labels, halfway to a vote.
+
+    That vote is the one which each member's own accuracy would give, of those that are near the
+    best. Without labels the first member has all weight.
+    """
+    reputation = Reputation(choices=choices)
+    for question in labelled:
+        answers = {member: question.answers.get(member) for member in members}
+        reputation.observe_labelled(answers, question.truth)
+    best = max(members, key=reputation.accuracy)
+    alone = max(accuracy_weight(reputation.accuracy(best), choices), LEAST_WEIGHT)
+    vote = voting_weights(reputation, members, margin=NEAR)
+    part = MOST_TRUST * len(labelled) / (len(labelled) + HALF_TRUST_LABELS)
+    return [
+        (1 - part) * (alone if member == best else 0.0) + part * CORRELATION * vote[member]
         for member in members
-    }
-    best = max(members, key=lambda member: right[member])
-    rate = (right[best] + 0.6 * PRIOR_LABELS) / (len(labelled) + PRIOR_LABELS)
-    weight = max(accuracy_weight(rate, choices), LEAST_WEIGHT)
-    return [weight if member == best else 0.0 for member in members]
+    ]

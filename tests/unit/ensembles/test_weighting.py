@@ -55,6 +55,17 @@ def test_with_few_labels_it_is_no_worse_than_the_member_that_looks_best(labels: 
         assert vote_accuracy(test, weights) >= single(test, looks_best) - 0.005
 
 
+def test_fifty_labels_are_enough_for_a_vote_of_comparable_members_to_gain() -> None:
+    test = questions(SKILLS, 4000, 98)
+    gains = []
+    for seed in range(5):
+        train = questions(SKILLS, 50, seed)
+        looks_best = max(COMPARABLE, key=lambda name: single(train, name))
+        weights = fit_weights(train, list(COMPARABLE), choices=CHOICES).weights()
+        gains.append(vote_accuracy(test, weights) - single(test, looks_best))
+    assert sum(gains) / len(gains) > 0.01
+
+
 def test_a_copy_of_a_member_adds_nothing() -> None:
     skills = {name: SKILLS[name] for name in ("one", "two", "three")}
     train, test = questions(skills, 2000, 3), questions(skills, 5000, 4)
