@@ -19,7 +19,7 @@ from dragoman_bus.protocol.a2a import Message
 from dragoman_bus.protocol.contracts import input_from_message
 from dragoman_bus.protocol.errors import NotConfigured, RemoteError
 
-__all__ = ["CONTEXT_PARAMETER", "Signature", "annotations_of", "read_signature"]
+__all__ = ["CONTEXT_PARAMETER", "Signature", "annotations_of", "read_signature", "schema_of_type"]
 
 CONTEXT_PARAMETER = "ctx"
 Kind = Literal["async", "sync", "stream"]
@@ -41,8 +41,8 @@ class Signature:
         self.function = function
         self.kind: Kind = kind
         self.takes_context = CONTEXT_PARAMETER in inspect.signature(function).parameters
-        self.input_schema = _schema_of(input_type)
-        self.output_schema = _schema_of(output_type)
+        self.input_schema = schema_of_type(input_type)
+        self.output_schema = schema_of_type(output_type)
         self.text_input = _text_parameter(input_type)
         self._input = msgspec.json.Decoder(input_type)
         self._output = msgspec.json.Decoder(output_type)
@@ -159,7 +159,7 @@ def _output_of(function: Callable[..., Any], hints: dict[str, Any]) -> tuple[Any
     return declared, "async" if inspect.iscoroutinefunction(function) else "sync"
 
 
-def _schema_of(kind: Any) -> dict[str, Any]:
+def schema_of_type(kind: Any) -> dict[str, Any]:
     """The schema of a type; a reference at the top is replaced by what it refers to."""
     schema = msgspec.json.schema(kind)
     reference = schema.get("$ref")

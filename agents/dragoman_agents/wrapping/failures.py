@@ -10,6 +10,7 @@ import importlib
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -40,6 +41,7 @@ KIND_BY_NAME: Mapping[str, ModelErrorKind] = MappingProxyType(
         "ModelConnectionError": "unreachable",
         "APIConnectionError": "unreachable",
         "ModelTimeoutError": "timeout",
+        "RunTimedOut": "timeout",
         "APITimeoutError": "timeout",
         "ModelBehaviorError": "internal",
         "UnexpectedModelBehavior": "internal",
@@ -86,13 +88,24 @@ def _meaning(error: BaseException) -> DragomanError | None:
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """``error`` and what led to it. What an SDK raised comes before what wraps it."""
     links: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in links and len(links) < LONGEST_CHAIN:
-        links.append(link)
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    waiting = deque([error])
+    while waiting and len(links) < LONGEST_CHAIN:
+        link = waiting.popleft()
+        if link not in links:
+            links.append(link)
+            waiting.extend(_behind(link))
     known = [one for one in links if _rules(one) is not None or isinstance(one, DragomanError)]
     yield from known
     yield from (one for one in links if one not in known)
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """What ``error`` was raised for: its parts, and its cause."""
+    if isinstance(error, BaseExceptionGroup):
+        yield from error.exceptions
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        yield cause
 
 
 def _rules(error: BaseException) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from dragoman_agents.signature import schema_of_type
 from dragoman_bus.protocol.errors import NotConfigured, RemoteError
 
 __all__ = ["json_value", "schema_of"]
@@ -25,7 +26,7 @@ def schema_of(kind: Any) -> dict[str, Any] | None:
         return dict(kind)
     try:
         if hasattr(kind, "__struct_fields__") or "pydantic" not in sys.modules:
-            return msgspec.json.schema(kind)
+            return schema_of_type(kind)
         # Whoever uses a framework has loaded pydantic; it knows msgspec's types too, but Structs.
         from pydantic import TypeAdapter
 

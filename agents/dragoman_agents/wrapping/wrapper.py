@@ -134,14 +134,14 @@ def wrap(
     agent.on_stop(driver.aclose)
     wrapped = _Wrapped(driver, told, output, prompt=prompt, stream=stream, answer=answer)
     wrapped.provider = known[0].provider if known else None
-    input_schema = schema_of(input) or told.input_schema or dict(TEXT_INPUT)
+    input_schema = _input_schema(input, told, prompt)
     agent.add_skill(
         skill or named,
         wrapped.run,
         description=description or told.words or f"Answers as {told.name or named}",
         tags=tags,
         examples=examples,
-        input_schema=dict(input_schema),
+        input_schema=input_schema,
         output_schema=wrapped.output_schema,
         text_input=(told.text_input if input is None else None) or _text(input_schema),
     )
@@ -227,6 +227,15 @@ def _framework(target: Any) -> _Framework | None:
 
 def _kind(target: Any) -> str:
     return f"a {type(target).__module__.partition('.')[0]} {type(target).__qualname__}"
+
+
+def _input_schema(given: Any, told: Description, prompt: str | None) -> dict[str, Any]:
+    if prompt is not None and told.input_schema is not None:
+        raise NotConfigured("prompt= is for targets that take a text; this one takes its own input")
+    schema = schema_of(given) or dict(told.input_schema or TEXT_INPUT)
+    if schema.get("type") != "object":
+        raise NotConfigured("an input has members with names: input= is a type with fields")
+    return schema
 
 
 def _text(schema: Mapping[str, Any]) -> str | None:

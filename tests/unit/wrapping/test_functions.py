@@ -229,6 +229,40 @@ async def test_the_status_of_an_unknown_sdks_exception_says_what_it_means(
     assert (failed.value.code, failed.value.retry_after) == (code, wait)
 
 
+async def test_of_several_failures_at_once_the_first_that_says_something_counts(
+    serve: Serve,
+) -> None:
+    class ApiError(Exception):
+        status_code = 429
+
+    def call(text: str) -> str:
+        raise ExceptionGroup("all models failed", [ValueError("odd"), ApiError("slow")])
+
+    bus = await serve(wrap(call))
+    with pytest.raises(TaskFailed) as failed:
+        await bus.ask("call", "x", retries=0)
+
+    assert failed.value.code == "MODEL_RATE_LIMITED"
+
+
+async def test_a_secret_of_the_environment_is_masked_in_errors(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "abcdefgh-12345678")
+
+    class ApiError(Exception):
+        status_code = 500
+
+    def call(text: str) -> str:
+        raise ApiError("abcdefgh-12345678 is busy")
+
+    bus = await serve(wrap(call))
+    with pytest.raises(TaskFailed, match="is busy") as failed:
+        await bus.ask("call", "x", retries=0)
+
+    assert "12345678" not in str(failed.value)
+
+
 async def test_a_canceled_coroutine_is_stopped(serve: Serve) -> None:
     started, stopped = asyncio.Event(), asyncio.Event()
 
@@ -281,6 +315,8 @@ async def test_a_wrapped_agent_can_be_served_again(serve: Serve) -> None:
         (lambda text: text, {}, "has no name"),
         (shout, {"session": str}, "not for a function"),
         (shout, {"run_options": {"deps": 1}}, "not for a function"),
+        (shout, {"prompt": "Shout {{text}}"}, "takes its own input"),
+        (shout, {"input": list[str]}, "members with names"),
         (lambda *texts: "", {"name": "many"}, "name each input"),
         (lambda text: "", {"name": "Not A Token"}, "lower-case"),
     ],
