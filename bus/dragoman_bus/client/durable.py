@@ -22,7 +22,7 @@ from dragoman_bus.durable.submission import deadline_of, queue_of, submit
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.error_objects import error_of
-from dragoman_bus.protocol.errors import DragomanError, Overloaded, RevisionConflict
+from dragoman_bus.protocol.errors import DragomanError, InvalidInput, Overloaded, RevisionConflict
 from dragoman_bus.protocol.messages import TaskSubmit
 from dragoman_bus.protocol.payloads import Contract, SubmitData
 from dragoman_bus.protocol.tasklog import LogFold
@@ -30,6 +30,9 @@ from dragoman_bus.tracing import current_trace
 from dragoman_bus.transports.port import Transport
 
 __all__ = ["DurableClient"]
+
+UNQUESTIONED_SECONDS = 86400.0
+"""A log lasts longer than this, whatever an operator chose: who wants less need not ask."""
 
 
 class DurableClient:
@@ -87,6 +90,7 @@ class DurableClient:
     async def _accept(self, submission: TaskSubmit, fresh: bool, retries: int) -> LogFold:
         """Submit until it is accepted; the log as far as it is known."""
         data = submission.data
+        await self._check_deadline(data)
         first = True
         while True:
             try:
@@ -137,6 +141,18 @@ class DurableClient:
             state=state, skill=skill, context_id=context_id, since=since, until=until
         )
         return list_tasks(self.store, wanted, latest_first=latest_first, after=after, before=before)
+
+    async def _check_deadline(self, data: SubmitData) -> None:
+        """No task outlives its log (DUR-4); what ends within a day is not worth the question."""
+        lasts = deadline_of(data) - time.time()
+        if lasts <= UNQUESTIONED_SECONDS:
+            return
+        log = await self.store.streams.stream_state(LOG_STREAM)
+        if log is not None and 0 < log.maximum_age < lasts:
+            days = f"{log.maximum_age / 86400:g} days"
+            raise InvalidInput(
+                f"a durable task lives at most as long as its log: {days}", task_id=data.task_id
+            )
 
     def _check_gate(self, data: SubmitData) -> None:
         """A queue that was full is left alone for a while (DUR-8)."""

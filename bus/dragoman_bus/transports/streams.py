@@ -152,13 +152,17 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """How full a stream is; ``bytes`` against ``maximum_bytes`` (-1: unlimited)."""
+    """How full a stream is; ``bytes`` against ``maximum_bytes`` (-1: unlimited).
+
+    ``maximum_age`` is in seconds; 0 keeps messages for ever.
+    """
 
     messages: int
     bytes: int
     first_position: int
     last_position: int
     maximum_bytes: int
+    maximum_age: float = 0.0
     subjects: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -134,6 +134,7 @@ class Administration:
             first_position=state.get("first_seq", 0),
             last_position=state.get("last_seq", 0),
             maximum_bytes=config.get("max_bytes", -1),
+            maximum_age=config.get("max_age", 0) / 1e9,
             subjects=state.get("subjects") or {},
         )
 

@@ -1,0 +1,1 @@
+"""Rules of durable delivery, proven with logs and queues written by hand and a witness."""
