@@ -9,7 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.model_server import (
     Failure,
@@ -107,6 +112,60 @@ class GeminiServer(ModelServer[Reply]):
                 return "Function call is missing a thought_signature in functionCall parts."
             asked = len(calls)
         return None
+
+
+class VertexServer(GeminiServer):
+    """The same on Vertex AI: tokens instead of keys, and the endpoint that gives them."""
+
+    def __init__(
+        self,
+        *,
+        models: Sequence[Any] = ({"name": f"publishers/google/models/{MODEL}"},),
+        token: str | None = "token-1",
+    ) -> None:
+        super().__init__(models=models)
+        self.token = token
+
+    def is_call(self, request: Recorded) -> bool:
+        return "enerateContent" in request.path
+
+    def listing(self, models: Sequence[Any], request: Recorded) -> bytes:
+        if request.place == "token" and self.token is None:
+            return json_response(400, {"error": "invalid_grant", "error_description": "revoked"})
+        if request.place == "token":
+            given = {"access_token": self.token, "expires_in": 3600, "token_type": "Bearer"}
+            return json_response(200, given)
+        return json_response(200, {"publisherModels": list(models)})
+
+    def _refusal(self, request: Recorded) -> str | None:
+        if request.headers.get("authorization") != f"Bearer {self.token}":
+            return "Request had invalid authentication credentials."
+        return super()._refusal(request)
+
+
+@cache
+def service_account_key() -> str:
+    """A private key such as a service account's file holds; made once."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+
+
+def write_service_account(file: Path, address: str) -> None:
+    """Google's file for a service account whose tokens the server at ``address`` gives."""
+    facts = {
+        "type": "service_account",
+        "project_id": "our-project",
+        "private_key_id": "1",
+        "private_key": service_account_key(),
+        "client_email": "agent@our-project.iam.gserviceaccount.com",
+        "client_id": "1",
+        "token_uri": f"{address}/token",
+    }
+    file.write_text(json.dumps(facts))
 
 
 def _parts(reply: Reply) -> list[dict[str, Any]]:

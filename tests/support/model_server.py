@@ -188,5 +188,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Recorded:
         if colon:
             headers[name.lower()] = value.strip()
     length = int(headers.get("content-length", "0"))
-    body = json.loads(await reader.readexactly(length)) if length else None
+    content = await reader.readexactly(length)
+    is_form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    body = content.decode() if is_form else json.loads(content) if content else None
     return Recorded(method, path, headers, body)

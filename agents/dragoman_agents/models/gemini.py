@@ -64,7 +64,7 @@ class Gemini(ProviderAdapter):
         self._sdk = import_sdk(settings.provider, "google.genai")
         key = read_key(settings, environment)
         super().__init__(settings, key=key)
-        self._options = read_options(settings.options, GeminiOptions)
+        self._options = self._read_options()
         address = (address_of(settings) or "").rstrip("/")
         self._address = address if VERSION.search(address) else f"{address}/v1"
         self._http = importlib.import_module("httpx2").AsyncClient(
@@ -74,17 +74,28 @@ class Gemini(ProviderAdapter):
         )
         self._client = self._make_client(key)
 
+    def _read_options(self) -> GeminiOptions:
+        return read_options(self.settings.options, GeminiOptions)
+
     def _make_client(self, key: Secret | None) -> Any:
         # Each argument keeps the SDK from what the environment would say instead.
         return self._sdk.Client(
             vertexai=False,
             api_key="none" if key is None else key.reveal(),
-            http_options={
+            **self._client_options(),
+        )
+
+    def _client_options(self) -> dict[str, Any]:
+        return {
+            "http_options": {
                 "base_url": self._address,
                 "api_version": "",
                 "httpx_async_client": self._http,
-            },
-        )
+            }
+        }
+
+    def _generates(self, model: Any) -> bool:
+        return "generateContent" in (model.supported_actions or ())
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -119,9 +130,7 @@ class Gemini(ProviderAdapter):
             config={"page_size": 1000, "http_options": self._http_options({}, seconds)}
         )
         return tuple(
-            str(model.name).removeprefix("models/")
-            for model in page.page
-            if "generateContent" in (model.supported_actions or ())
+            str(model.name).rpartition("/")[2] for model in page.page if self._generates(model)
         )
 
     async def _ask(self, request: Request, seconds: float) -> Result:

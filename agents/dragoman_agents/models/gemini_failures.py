@@ -67,8 +67,8 @@ def model_error(error: Exception, *, where: str) -> ModelError:
         status = error.code if isinstance(error.code, int) else None
         wait = _wait(error)
         told = _told(error)
-    elif isinstance(error, auth_errors.GoogleAuthError):
-        told = str(error)
+    if isinstance(error, auth_errors.GoogleAuthError):
+        return ModelError(kind, f"Google's credentials give no token for {where}: {error}")
     message = sentence(error, kind, where, status=status, told=told)
     return ModelError(kind, message, status=status, retry_after=wait)
 
@@ -78,7 +78,7 @@ def kind_of_failure(error: Exception) -> ModelErrorKind:
     if isinstance(error, auth_errors.TransportError):
         return "unreachable"
     if isinstance(error, auth_errors.GoogleAuthError):
-        return "auth"
+        return "overloaded" if error.retryable else "auth"
     if not isinstance(error, errors.APIError):
         return connection_kind(error) or "internal"
     for detail in _details(error):

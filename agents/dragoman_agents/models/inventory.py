@@ -183,7 +183,7 @@ def _can_be_asked(name: str, environment: Mapping[str, str]) -> bool:
     """Whether the provider has an address of its own, and the key it needs is there."""
     provider = PROVIDERS[name]
     has_key = provider.key != "required" or bool(environment.get(provider.key_variable or ""))
-    return provider.address == "optional" and has_key
+    return provider.address == "optional" and provider.base_url is not None and has_key
 
 
 def _is_asked(settings: ModelSettings) -> bool:
@@ -201,8 +201,9 @@ async def _asked(
     except TimeoutError:
         return False, f"no answer within {seconds:g} s"
     except (ModelError, NotConfigured) as error:
-        if isinstance(error, ModelError) and error.kind == "unreachable":
-            return False, f"nothing answers at {address_of(settings)}"
+        address = address_of(settings)
+        if isinstance(error, ModelError) and error.kind == "unreachable" and address is not None:
+            return False, f"nothing answers at {address}"
         return False, error.message
     return True, None
 

@@ -158,6 +158,15 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             base_url="https://generativelanguage.googleapis.com/v1",
             options="GeminiOptions",
         ),
+        "gemini-vertex": Provider(
+            module="dragoman_agents.models.gemini_vertex",
+            factory="VertexGemini",
+            about="Google's Gemini on Vertex AI, with this machine's Google credentials",
+            extra="google-genai",
+            packages=("google.genai",),
+            key="optional",
+            options="VertexOptions",
+        ),
         "openai-compatible": _openai_family(
             "any server that speaks OpenAI's Chat Completions", address="required"
         ),

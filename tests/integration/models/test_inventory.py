@@ -40,6 +40,7 @@ async def test_every_provider_is_told_without_asking_anybody(
     assert found["ollama"].key is None
     assert found["openai"].install == 'pip install "dragoman[openai]"'
     assert not found["openai"].installed
+    assert found["gemini-vertex"].key is None
     assert found["apple"].supported == (sys.platform == "darwin")
     assert {one.reachable for one in found.values()} == {None}
     assert KEY not in str(found)
@@ -141,6 +142,8 @@ async def test_the_command_tells_providers_and_configured_models(
         assert "agent scribe" in shown
         return
     told = json.loads(shown)
+    unasked = {one["provider"] for one in told["providers"] if one["reachable"] is None}
+    assert {"gemini-vertex", "azure-openai", "llama", "openrouter"} <= unasked
     assert [one["provider"] for one in told["providers"]] == list(PROVIDERS)
     assert [one["role"] for one in told["models"]] == ["fast", "agent scribe"]
     assert told["models"][0]["key"] == {"source": "FAST_KEY", "present": True}

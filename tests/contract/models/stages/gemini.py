@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 from dragoman_agents.models import ModelSettings, Usage, open_adapter
 from tests.contract.models.acts import Act, CutOff, Fail, Garble, Refuse, Say
 from tests.contract.models.stage import Stage
-from tests.support.gemini_server import GeminiServer, Reply, events, saying
+from tests.support.gemini_server import (
+    GeminiServer,
+    Reply,
+    VertexServer,
+    events,
+    saying,
+    write_service_account,
+)
 from tests.support.model_server import (
     Failure,
     Raw,
@@ -113,7 +125,36 @@ class GeminiStage(Stage):
         )
 
 
-STAGES: tuple[type[Stage], ...] = (GeminiStage,)
+class VertexStage(GeminiStage):
+    """The adapter ``gemini-vertex`` with a service account; its token must not be shown."""
+
+    name = "gemini-vertex"
+
+    async def __aenter__(self) -> Stage:
+        self.server = VertexServer(token=self.KEY)
+        await self.server.__aenter__()
+        self.stalling, self.client_gone = self.server.stalling, self.server.client_gone
+        self.stack = ExitStack()
+        folder = Path(self.stack.enter_context(TemporaryDirectory()))
+        write_service_account(folder / "account.json", self.server.address)
+        named = {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "account.json")}
+        self.stack.enter_context(mock.patch.dict(os.environ, named))
+        settings = ModelSettings(
+            provider="gemini-vertex",
+            base_url=self.server.base_url,
+            model=self.MODEL,
+            attachments=("image", "file"),
+            options={"project": "our-project", "location": "europe-west4"},
+        )
+        self.adapter = open_adapter(settings, environment={})
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await super().__aexit__()
+        self.stack.close()
+
+
+STAGES: tuple[type[Stage], ...] = (GeminiStage, VertexStage)
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
