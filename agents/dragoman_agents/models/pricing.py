@@ -10,7 +10,14 @@ from dragoman_agents.models import port
 from dragoman_agents.models.settings import ModelSettings, PriceSettings, family_of
 from dragoman_bus.protocol.payloads import Cost, ModelFacts, Price, Usage
 
-__all__ = ["affordable_tokens", "cost_of", "model_facts", "price_of", "task_usage"]
+__all__ = [
+    "affordable_tokens",
+    "announced_cost",
+    "cost_of",
+    "model_facts",
+    "price_of",
+    "task_usage",
+]
 
 TOKENS_PER_PRICE = 1_000_000
 DIGITS = 12
@@ -28,6 +35,17 @@ def cost_of(usage: port.Usage, price: PriceSettings) -> Cost | None:
     amount = (
         (usage.input_tokens - cached) * price.input_per_million_tokens
         + cached * cached_price
+        + usage.output_tokens * price.output_per_million_tokens
+    )
+    return Cost(amount=round(amount / TOKENS_PER_PRICE, DIGITS), currency=price.currency)
+
+
+def announced_cost(usage: Usage, price: Price) -> Cost | UnsetType:
+    """The cost of what a task used, by the price that its agent announces."""
+    if isinstance(usage.input_tokens, UnsetType) or isinstance(usage.output_tokens, UnsetType):
+        return UNSET
+    amount = (
+        usage.input_tokens * price.input_per_million_tokens
         + usage.output_tokens * price.output_per_million_tokens
     )
     return Cost(amount=round(amount / TOKENS_PER_PRICE, DIGITS), currency=price.currency)

@@ -165,7 +165,8 @@ def _meter() -> Any:
             self._lock = threading.Lock()
 
         def on_llm_end(self, response: Any, **_: Any) -> None:
-            message = getattr(response.generations[0][0], "message", None)
+            written = [one for several in response.generations for one in several]
+            message = getattr(written[0], "message", None) if written else None
             usage = getattr(message, "usage_metadata", None) or {}
             facts = getattr(message, "response_metadata", None) or {}
             with self._lock:

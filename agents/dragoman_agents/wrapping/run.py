@@ -6,16 +6,18 @@ Frameworks tell totals, again and again; the task is told what came since the la
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from dragoman_agents.context import Context
 from dragoman_agents.models.errors import ModelError
+from dragoman_agents.models.pricing import announced_cost
 from dragoman_agents.models.settings import family_of
 from dragoman_agents.wrapping.tokens import usage_of
 from dragoman_bus.protocol.errors import LocalError
-from dragoman_bus.protocol.payloads import Usage
+from dragoman_bus.protocol.payloads import ModelFacts, Usage
 
 __all__ = ["Run"]
 
@@ -28,13 +30,15 @@ class Run:
     Args:
         ctx: The task.
         streams: Whether pieces of text are for the caller.
-        provider: Who serves the model, where the framework does not say.
+        models: What is known of the models beforehand: who serves them, where the framework does
+            not say, and what one costs, if there is only one.
     """
 
-    def __init__(self, ctx: Context, *, streams: bool, provider: str | None = None) -> None:
+    def __init__(self, ctx: Context, *, streams: bool, models: Sequence[ModelFacts] = ()) -> None:
         self.ctx = ctx
         self.streams = streams
-        self._provider = provider
+        self._provider = models[0].provider if models else None
+        self._price = models[0].price if len(models) == 1 else UNSET
         self._message: object = None
         self._reported: Usage | None = None
         self._excess: LocalError | None = None
@@ -71,8 +75,11 @@ class Run:
         if total is None or total == self._reported:
             return
         before, self._reported = self._reported, total
+        more = total if before is None else _since(before, total)
+        if not isinstance(self._price, UnsetType):
+            more = structs.replace(more, cost=announced_cost(more, self._price))
         try:
-            self.ctx.report_usage(total if before is None else _since(before, total))
+            self.ctx.report_usage(more)
         except LocalError as error:
             self._excess = error
 

@@ -37,12 +37,18 @@ REASONING = (
 CALLS = ("requests", "calls", "successful_requests")
 """Paths to each count, as OpenAI, Anthropic, Google, and the frameworks spell them."""
 
+INPUT_BESIDE = ("cache_read_input_tokens", "cache_creation_input_tokens")
+"""Anthropic counts cached input beside the rest of the input, all others as a part of it."""
+OUTPUT_BESIDE = ("thoughts_token_count",)
+"""Google counts thoughts beside the rest of the output, all others as a part of it."""
+
 
 def usage_of(told: Any) -> Usage | None:
     """``told``, an object or mapping with counts of tokens, as usage; ``None`` without counts."""
     if isinstance(told, Usage):
         return told
-    given, taken = _count(told, INPUT), _count(told, OUTPUT)
+    given = _count(told, INPUT, *INPUT_BESIDE)
+    taken = _count(told, OUTPUT, *OUTPUT_BESIDE)
     calls = _count(told, CALLS)
     if given is None and taken is None and not calls:
         return None
@@ -59,14 +65,17 @@ def usage_of(told: Any) -> Usage | None:
     )
 
 
-def _count(told: Any, paths: Sequence[str]) -> int | None:
-    for path in paths:
-        found = told
-        for name in path.split("."):
-            found = _member(found, name)
-        if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
-            return found
-    return None
+def _count(told: Any, paths: Sequence[str], *beside: str) -> int | None:
+    """The first count that is there, and what is counted beside it."""
+    found = next((count for path in paths if (count := _at(told, path)) is not None), None)
+    return None if found is None else found + sum(_at(told, path) or 0 for path in beside)
+
+
+def _at(told: Any, path: str) -> int | None:
+    for name in path.split("."):
+        told = _member(told, name)
+    is_count = isinstance(told, int) and not isinstance(told, bool) and told >= 0
+    return told if is_count else None
 
 
 def _member(holder: Any, name: str) -> Any:

@@ -91,7 +91,8 @@ def wrap(
         concurrency: Tasks at once per instance.
         queue: Tasks that may wait per instance.
         models: What is said of its models; default: what the target tells. The provider of the
-            first stands in receipts where the framework names none.
+            first stands in receipts where the framework names none; the price of the only one
+            tells what a task cost.
         input: The input's type or JSON Schema; default: one text, or what the target declares.
         prompt: Made of the input, ``{{name}}`` by ``{{name}}``; default: its one text, or JSON.
         output: The answer's type or JSON Schema; default: what the target declares, else text.
@@ -132,8 +133,7 @@ def wrap(
         models=known,
     )
     agent.on_stop(driver.aclose)
-    wrapped = _Wrapped(driver, told, output, prompt=prompt, stream=stream, answer=answer)
-    wrapped.provider = known[0].provider if known else None
+    wrapped = _Wrapped(driver, told, known, output, prompt=prompt, stream=stream, answer=answer)
     input_schema = _input_schema(input, told, prompt)
     agent.add_skill(
         skill or named,
@@ -155,6 +155,7 @@ class _Wrapped:
         self,
         driver: Driver,
         told: Description,
+        models: Sequence[ModelFacts],
         output: Any,
         *,
         prompt: str | None,
@@ -165,7 +166,7 @@ class _Wrapped:
         if declared is None and output is None and answer is None:
             declared = None if told.output_schema is None else dict(told.output_schema)
         self.output_schema = declared
-        self.provider: str | None = None
+        self._models = models
         self._driver = driver
         self._prompt = prompt
         self._has_input = told.input_schema is not None
@@ -173,7 +174,7 @@ class _Wrapped:
 
     async def run(self, input: Any, ctx: Context) -> Any:
         """Answer one task."""
-        run = Run(ctx, streams=self._streams, provider=self.provider)
+        run = Run(ctx, streams=self._streams, models=self._models)
         given = input if self._has_input else render_prompt(self._prompt, input)
         try:
             value = await self._driver.run(given, run)
@@ -226,7 +227,9 @@ def _framework(target: Any) -> _Framework | None:
 
 
 def _kind(target: Any) -> str:
-    return f"a {type(target).__module__.partition('.')[0]} {type(target).__qualname__}"
+    kind = type(target)
+    package = kind.__module__.partition(".")[0]
+    return kind.__qualname__ if package == "builtins" else f"{package}'s {kind.__qualname__}"
 
 
 def _input_schema(given: Any, told: Description, prompt: str | None) -> dict[str, Any]:

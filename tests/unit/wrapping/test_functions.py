@@ -21,7 +21,7 @@ from dragoman_agents import Agent, Context, serving, wrap
 from dragoman_bus import Bus
 from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent
 from dragoman_bus.protocol.errors import LocalError, NotConfigured, TaskCanceled, TaskFailed
-from dragoman_bus.protocol.payloads import Usage
+from dragoman_bus.protocol.payloads import Cost, ModelFacts, Price, Usage
 from dragoman_bus.transports.memory import MemoryBroker
 
 pytestmark = pytest.mark.anyio
@@ -167,6 +167,32 @@ async def test_answer_and_usage_are_read_off_what_any_framework_returns(serve: S
     assert result.usage == Usage(
         input_tokens=9, output_tokens=5, cached_input_tokens=4, calls=2, source="provider"
     )
+
+
+async def test_the_price_of_the_only_model_tells_what_a_task_cost_and_holds_it_to_its_budget(
+    serve: Serve,
+) -> None:
+    facts = ModelFacts(
+        provider="test",
+        family="tiny",
+        model="tiny-1",
+        price=Price(
+            input_per_million_tokens=2.0,
+            output_per_million_tokens=10.0,
+            currency="EUR",
+            as_of="2026-11-01",
+        ),
+    )
+    used = {"prompt_tokens": 7, "completion_tokens": 2}
+    agent = wrap(shout, usage=lambda _: used, models=[facts])
+    bus = await serve(agent)
+    result = await bus.ask("shout", "x")
+
+    assert result.usage is not None
+    assert result.usage.cost == Cost(amount=0.000034, currency="EUR")
+    with pytest.raises(TaskFailed) as failed:
+        await bus.ask("shout", "x", max_cost=Cost(amount=0.00003, currency="EUR"))
+    assert failed.value.code == "LIMIT_EXCEEDED"
 
 
 async def test_an_object_that_is_not_json_is_not_let_out(serve: Serve) -> None:
