@@ -195,6 +195,7 @@ class Customer:
     def __init__(self, run: Run, bus: Bus) -> None:
         self._run = run
         self._bus = bus
+        self._seen: dict[str, float] = {}
         self._asked_after = 0
         self._failed_after = 0
 
@@ -202,10 +203,12 @@ class Customer:
         """Look after tasks that ask, are to be canceled, or have failed, until canceled itself."""
         wishes = [order for order in self._run.orders if order.cancel_after is not None]
         while True:
-            known = accepted_in(self._run.journal)
+            known, now = accepted_in(self._run.journal), time.monotonic()
             for order in wishes:
                 if order.task_id in known and order.task_id not in self._run.canceled:
-                    await self._cancel(order)
+                    wait = order.cancel_after or 0.0
+                    if now >= self._seen.setdefault(order.task_id, now) + wait:
+                        await self._cancel(order)
             await self._answer()
             await self._settle()
             await asyncio.sleep(0.2)
@@ -343,6 +346,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=300)
     parser.add_argument("--tasks", type=int, default=600)
+    parser.add_argument("--gap", type=float, default=0.25, help="seconds between faults")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--nodes", type=int, default=1, choices=(1, 3), help="3: in containers")
     parser.add_argument("--history", type=Path, help="where to write every entry of the logs")
@@ -351,6 +355,7 @@ def main() -> int:
         seed=arguments.seed,
         faults=arguments.faults,
         tasks=arguments.tasks,
+        gap=arguments.gap,
         workers=arguments.workers,
         nodes=arguments.nodes,
         history=arguments.history,
