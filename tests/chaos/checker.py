@@ -25,7 +25,7 @@ from dragoman_bus.protocol.tasklog import LogEntry, LogFold
 from dragoman_bus.transports.streams import Stored
 from tests.chaos.history import Entry, TaskLog, letters_of, logs_of
 from tests.chaos.relations import judge_relations
-from tests.chaos.workload import Order
+from tests.chaos.workload import ENDLESS, Order
 
 __all__ = ["LANDING_SECONDS", "Promise", "Report", "check"]
 
@@ -205,6 +205,8 @@ def _kept(promise: Promise, log: TaskLog, final: TaskFinal) -> list[str]:
         return ["its cancel was accepted, and is not in the log"]
     if state is TaskState.CANCELED:
         return [] if log.of(CONTROL, TaskCancel) else ["it was canceled, and nobody asked for it"]
+    if order.kind in ENDLESS:
+        return [f"it ended in {state.value}, and not by its cancel"]
     if order.kind == "hopeless":
         return [] if state is TaskState.FAILED else [f"it ended in {state.value}, not in failure"]
     if state is TaskState.FAILED:

@@ -11,10 +11,21 @@ import msgspec
 from dragoman_agents import Agent, Context
 from dragoman_bus.protocol.errors import RemoteError
 
-__all__ = ["Kind", "Order", "chaos_agent", "helping_agent", "make_order"]
+__all__ = ["ENDLESS", "Kind", "Order", "chaos_agent", "helping_agent", "make_order"]
 
 Kind = Literal[
-    "quick", "stream", "sleep", "flaky", "hopeless", "steps", "ask", "tree", "line", "follow"
+    "quick",
+    "stream",
+    "sleep",
+    "flaky",
+    "hopeless",
+    "steps",
+    "ask",
+    "tree",
+    "line",
+    "follow",
+    "endless",
+    "deep",
 ]
 
 KINDS: dict[Kind, int] = {
@@ -28,7 +39,12 @@ KINDS: dict[Kind, int] = {
     "tree": 6,
     "line": 6,
     "follow": 4,
+    "endless": 3,
+    "deep": 3,
 }
+
+ENDLESS: tuple[Kind, ...] = ("endless", "deep")
+"""Kinds that only a cancel ends: one by itself, one with a task below it."""
 
 LINE_LENGTH = 100
 """Of so many orders, those of the kind ``line`` share a context and run one after the other."""
@@ -67,14 +83,14 @@ def make_order(number: int, seed: int) -> Order:
         class_="batch" if dice.random() < 0.3 else "interactive",
         maximum_attempts=3 if kind == "hopeless" else 25,
         context_id=f"line{seed}-{number // LINE_LENGTH}" if kind == "line" else None,
-        cancel_after=dice.uniform(0.0, 2.0) if dice.random() < 0.12 else None,
+        cancel_after=dice.uniform(0.0, 2.0) if dice.random() < 0.1 or kind in ENDLESS else None,
         expected=_expected(kind, word, size),
     )
 
 
 def _expected(kind: Kind, word: str, size: int) -> str | None:
-    if kind in ("hopeless", "steps"):
-        # Failure is what is expected of the one; of the other, what its log says of its steps.
+    if kind in ("hopeless", "steps", *ENDLESS):
+        # These give nothing; what steps give is in their log.
         return None
     if kind == "stream":
         return "".join(f"{word}.{index} " for index in range(size * 4))
@@ -144,6 +160,15 @@ def chaos_agent(concurrency: int = 8) -> Agent:
         return word * size
 
     @agent.skill
+    async def endless(word: str, size: int) -> str:
+        await asyncio.sleep(3600)
+        return word * size
+
+    @agent.skill
+    async def deep(word: str, size: int, *, ctx: Context) -> str:
+        return (await ctx.delegate("dream", word=word, size=size)).text
+
+    @agent.skill
     async def follow(word: str, size: int, *, ctx: Context) -> str:
         ctx.afterwards("nap", {"word": word, "size": 1})
         return word * size
@@ -154,6 +179,11 @@ def chaos_agent(concurrency: int = 8) -> Agent:
 def helping_agent() -> Agent:
     """The agent to which the first one delegates."""
     agent = Agent("helper", concurrency=8)
+
+    @agent.skill
+    async def dream(word: str, size: int) -> str:
+        await asyncio.sleep(3600)
+        return word * size
 
     @agent.skill
     async def nap(word: str, size: int) -> str:
