@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 from contextlib import AsyncExitStack
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -88,7 +89,15 @@ class Actor:
 
 def _main(role: str, url: str, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
     asyncio.run(_until_asked_to_leave(role, url, arguments))
+
+
+def _end_with_the_run() -> None:
+    run = multiprocessing.parent_process()
+    if run is not None:
+        run.join()
+        os._exit(1)
 
 
 async def _until_asked_to_leave(role: str, url: str, arguments: tuple[Any, ...]) -> None:

@@ -347,6 +347,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=300)
     parser.add_argument("--tasks", type=int, default=600)
     parser.add_argument("--gap", type=float, default=0.25, help="seconds between faults")
+    parser.add_argument("--settle", type=float, default=120.0, help="seconds for the rest to end")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--nodes", type=int, default=1, choices=(1, 3), help="3: in containers")
     parser.add_argument("--history", type=Path, help="where to write every entry of the logs")
@@ -356,6 +357,7 @@ def main() -> int:
         faults=arguments.faults,
         tasks=arguments.tasks,
         gap=arguments.gap,
+        settle_seconds=arguments.settle,
         workers=arguments.workers,
         nodes=arguments.nodes,
         history=arguments.history,

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
+from typing import Any
 
-from msgspec import UNSET
+import msgspec
+import pytest
+from msgspec import UNSET, Raw, UnsetType
 
 from dragoman_bus.protocol.a2a import (
     Artifact,
@@ -17,38 +21,110 @@ from dragoman_bus.protocol.a2a import (
     text_part,
 )
 from dragoman_bus.protocol.codec import encode
+from dragoman_bus.protocol.durable import (
+    AttemptReport,
+    ChildData,
+    DeadLetterData,
+    OutboxData,
+    SettlementData,
+    StepData,
+)
 from dragoman_bus.protocol.envelopes import Sender, agent_source
+from dragoman_bus.protocol.error_objects import error_object
 from dragoman_bus.protocol.messages import (
     Envelope,
     TaskArtifact,
+    TaskCancel,
+    TaskChild,
+    TaskDeadLetter,
     TaskFinal,
+    TaskOutbox,
+    TaskSettlement,
     TaskStatusUpdate,
+    TaskStep,
     TaskSubmit,
 )
-from dragoman_bus.protocol.payloads import ArtifactData, FinalData, StatusData, SubmitData
-from dragoman_bus.protocol.subjects import log_subject
+from dragoman_bus.protocol.payloads import (
+    ArtifactData,
+    CancelData,
+    FinalData,
+    StatusData,
+    SubmitData,
+)
+from dragoman_bus.protocol.subjects import dead_letter_subject, log_subject
 from dragoman_bus.transports.streams import Stored
-from tests.chaos.checker import Promise, Report, check
+from tests.chaos.checker import LANDING_SECONDS, Promise, Report, check
 from tests.chaos.workload import Order
 
 ORDER = Order(task_id="t", kind="quick", input={"word": "a", "size": 1}, expected="a")
+HOPELESS = msgspec.structs.replace(ORDER, kind="hopeless", expected=None)
 WORDS = itertools.count()
 SENDER = Sender(agent_source("chaos", "chaos-1"), lambda: 0.0, lambda: f"id-{next(WORDS)}")
+NOW = SENDER.now()
+NEVER = error_object("SKILL_FAILED", "never")
+OTHER = error_object("INTERNAL", "never")
 
 
-def submitted() -> tuple[str, Envelope]:
+def submitted(task_id: str = "t", **members: Any) -> tuple[str, Envelope]:
     message = Message(message_id="m", role=Role.USER, parts=[text_part("a")])
-    return "submit", SENDER.wrap(TaskSubmit, SubmitData(task_id="t", skill="s", message=message))
+    members = {"skill": "s"} | members
+    data = SubmitData(task_id=task_id, message=message, **members)
+    return "submit", SENDER.wrap(TaskSubmit, data)
 
 
-def status(attempt: int, sequence: int, state: TaskState) -> tuple[str, Envelope]:
-    event = TaskStatusUpdateEvent(task_id="t", context_id="t", status=TaskStatus(state=state))
-    data = StatusData(status_update=event, sequence=sequence, attempt=attempt)
+def status(
+    attempt: int, sequence: int, state: TaskState, task_id: str = "t", **members: Any
+) -> tuple[str, Envelope]:
+    event = TaskStatusUpdateEvent(
+        task_id=task_id, context_id=task_id, status=TaskStatus(state=state)
+    )
+    data = StatusData(status_update=event, sequence=sequence, attempt=attempt, **members)
     return "state", SENDER.wrap(TaskStatusUpdate, data)
 
 
-def claim(attempt: int) -> tuple[str, Envelope]:
-    return status(attempt, 1, TaskState.WORKING)
+def claim(attempt: int, task_id: str = "t") -> tuple[str, Envelope]:
+    return status(attempt, 1, TaskState.WORKING, task_id)
+
+
+def cancel(task_id: str = "t") -> tuple[str, Envelope]:
+    return "control", SENDER.wrap(TaskCancel, CancelData(task_id=task_id))
+
+
+def step(attempt: int, name: str, output: str) -> tuple[str, Envelope]:
+    result = Raw(msgspec.json.encode(output))
+    data = StepData(task_id="t", attempt=attempt, name=name, output=result)
+    return "step", SENDER.wrap(TaskStep, data)
+
+
+def child(attempt: int, task_id: str) -> tuple[str, Envelope]:
+    data = ChildData(task_id="t", attempt=attempt, child_task_id=task_id, skill="s")
+    return "child", SENDER.wrap(TaskChild, data)
+
+
+def outbox(*task_ids: str) -> tuple[str, Envelope]:
+    later = [submitted(task_id)[1].data for task_id in task_ids]
+    return "control", SENDER.wrap(TaskOutbox, OutboxData(task_id="t", submissions=later))
+
+
+def report_of(attempt: int, **members: Any) -> AttemptReport:
+    began = {"source": SENDER.source, "started_at": NOW, "ended_at": NOW, "error": NEVER}
+    return AttemptReport(attempt=attempt, **(began | members))
+
+
+def letter(*attempts: AttemptReport, **members: Any) -> TaskDeadLetter:
+    data = {"submission": submitted()[1].data, "error": NEVER} | members
+    return SENDER.wrap(
+        TaskDeadLetter,
+        DeadLetterData(
+            task_id="t", submitted_by="x", submitted_at=NOW, attempts=list(attempts), **data
+        ),
+    )
+
+
+def settlement(redriven_as: str | UnsetType = UNSET) -> TaskSettlement:
+    action: Any = "dropped" if redriven_as is UNSET else "redriven"
+    data = SettlementData(task_id="t", action=action, redriven_as=redriven_as)
+    return SENDER.wrap(TaskSettlement, data)
 
 
 def chunk(attempt: int, sequence: int) -> tuple[str, Envelope]:
@@ -59,22 +135,53 @@ def chunk(attempt: int, sequence: int) -> tuple[str, Envelope]:
 
 
 def final(
-    attempt: int, sequence: int, text: str = "a", state: TaskState = TaskState.COMPLETED
+    attempt: int,
+    sequence: int,
+    text: str = "a",
+    state: TaskState = TaskState.COMPLETED,
+    task_id: str = "t",
 ) -> tuple[str, Envelope]:
-    event = TaskStatusUpdateEvent(task_id="t", context_id="t", status=TaskStatus(state=state))
-    output = [Artifact(artifact_id="output", parts=[text_part(text)])]
+    event = TaskStatusUpdateEvent(
+        task_id=task_id, context_id=task_id, status=TaskStatus(state=state)
+    )
     data = FinalData(
-        status_update=event, sequence=sequence, attempt=attempt, artifacts=output or UNSET
+        status_update=event,
+        sequence=sequence,
+        attempt=attempt,
+        artifacts=[Artifact(artifact_id="output", parts=[text_part(text)])],
+        error=NEVER if state is TaskState.FAILED else UNSET,
     )
     return "state", SENDER.wrap(TaskFinal, data)
 
 
-def judged(*entries: tuple[str, Envelope], order: Order = ORDER) -> Report:
+def judged(
+    *entries: tuple[str, Envelope],
+    order: Order = ORDER,
+    canceled: bool = False,
+    letters: Iterable[Envelope] = (),
+    seconds: float = 1.0,
+) -> Report:
+    """The verdict on a history; every entry comes ``seconds`` after the one before."""
     stored = [
-        Stored(log_subject("t", kind), encode(message), position, float(position))
+        Stored(log_subject(task_of(message), kind), encode(message), position, seconds * position)
         for position, (kind, message) in enumerate(entries, 1)
     ]
-    return check(stored, [], [Promise(order=order)])
+    dead = [
+        Stored(dead_letter_subject("s", task_of(letter)), encode(letter), 1000 + number, 0.0)
+        for number, letter in enumerate(letters)
+    ]
+    return check(stored, dead, [Promise(order=order, canceled=canceled)])
+
+
+def task_of(message: Envelope) -> str:
+    data: Any = message.data
+    if isinstance(data, ArtifactData):
+        return data.artifact_update.task_id
+    return str(data.status_update.task_id if hasattr(data, "status_update") else data.task_id)
+
+
+def found(words: str, report: Report) -> bool:
+    return any(words in violation for violation in report.violations)
 
 
 def test_a_whole_history_is_free_of_violations() -> None:
@@ -120,6 +227,143 @@ def test_a_cancel_nobody_asked_for_is_found() -> None:
     assert "nobody asked" in str(report.violations)
 
 
+def failed(*letters: Envelope, order: Order | None = None) -> Report:
+    """The verdict on a task that failed in its second attempt; the first one's worker died."""
+    return judged(
+        submitted(),
+        claim(1),
+        claim(2),
+        final(2, 2, state=TaskState.FAILED),
+        letters=letters,
+        order=order or HOPELESS,
+    )
+
+
+def test_a_failure_with_a_whole_dead_letter_is_as_it_should_be() -> None:
+    report = failed(letter(report_of(1), report_of(2)), settlement())
+    assert report.violations == []
+    assert report.dead_letters == 1
+
+
 def test_a_failure_without_a_dead_letter_is_found() -> None:
-    report = judged(submitted(), claim(1), final(1, 2, state=TaskState.FAILED))
-    assert "0 dead letters, not 1" in str(report.violations)
+    assert found("0 dead letters, not 1", failed())
+
+
+def test_a_dead_letter_of_a_task_that_did_not_fail_is_found() -> None:
+    report = judged(submitted(), claim(1), final(1, 2), letters=[letter(report_of(1))])
+    assert found("1 dead letters, not 0", report)
+
+
+def test_two_dead_letters_are_found() -> None:
+    whole = letter(report_of(1), report_of(2))
+    assert found("2 dead letters, not 1", failed(whole, whole))
+
+
+@pytest.mark.parametrize(
+    ("attempts", "members", "words"),
+    [
+        ([report_of(2)], {}, "tells 1 attempts of 2"),
+        ([report_of(1, source="/agents/other/x"), report_of(2)], {}, "other workers"),
+        ([report_of(1, error=UNSET), report_of(2)], {}, "why attempt 1 failed"),
+        ([report_of(1, ended_at=UNSET), report_of(2)], {}, "when attempt 1 ended"),
+        ([report_of(1), report_of(2)], {"error": OTHER}, "another error"),
+        (
+            [report_of(1), report_of(2)],
+            {"submission": submitted(skill="other")[1].data},
+            "what was submitted",
+        ),
+    ],
+)
+def test_an_incomplete_dead_letter_is_found(
+    attempts: list[AttemptReport], members: dict[str, Any], words: str
+) -> None:
+    assert found(words, failed(letter(*attempts, **members)))
+
+
+def test_a_dead_letter_without_what_was_streamed_is_found() -> None:
+    entries = [submitted(), claim(1), chunk(1, 2), final(1, 3, state=TaskState.FAILED)]
+    report = judged(*entries, letters=[letter(report_of(1))], order=HOPELESS)
+    assert found("what the last attempt had streamed", report)
+
+
+def test_a_dead_letter_that_was_settled_twice_is_found() -> None:
+    whole = letter(report_of(1), report_of(2))
+    assert found("settled 2 times", failed(whole, settlement(), settlement()))
+
+
+def test_a_redrive_without_its_task_is_found() -> None:
+    whole = letter(report_of(1), report_of(2))
+    assert found("redriven as []", failed(whole, settlement("t-r1")))
+
+
+def test_a_task_that_nobody_settled_a_letter_for_is_found() -> None:
+    report = judged(submitted(redrive_of="other"), claim(1), final(1, 2))
+    assert found("it has no dead letter", report)
+
+
+def test_a_write_of_an_earlier_attempt_is_found() -> None:
+    report = judged(submitted(), claim(1), claim(2), chunk(1, 2), final(2, 2))
+    assert found("of attempt 1 stands in attempt 2", report)
+
+
+def test_a_step_that_was_done_twice_is_found() -> None:
+    entries = [submitted(), claim(1), step(1, "part 0", "x"), claim(2), step(2, "part 0", "y")]
+    assert found("done twice", judged(*entries, final(2, 2)))
+
+
+def test_an_output_that_is_not_that_of_the_steps_is_found() -> None:
+    order = msgspec.structs.replace(ORDER, kind="steps", expected=None)
+    entries = [submitted(), claim(1), step(1, "part 0", "x")]
+    assert judged(*entries, final(1, 2, text="x"), order=order).violations == []
+    assert found("its output is", judged(*entries, final(1, 2, text="y"), order=order))
+
+
+def test_a_cancel_that_was_accepted_and_is_not_stored_is_found() -> None:
+    report = judged(submitted(), claim(1), final(1, 2), canceled=True)
+    assert found("is not in the log", report)
+
+
+def test_a_cancel_that_does_not_land_is_found() -> None:
+    entries = [submitted(), cancel(), claim(1), final(1, 2)]
+    assert judged(*entries, canceled=True).violations == []
+    assert found("after its cancel", judged(*entries, canceled=True, seconds=LANDING_SECONDS))
+
+
+def test_a_task_that_only_a_cancel_ends_and_that_ended_otherwise_is_found() -> None:
+    order = msgspec.structs.replace(ORDER, kind="endless", expected=None)
+    report = judged(submitted(), cancel(), claim(1), final(1, 2), order=order, canceled=True)
+    assert found("not by its cancel", report)
+
+
+def test_a_child_that_is_left_behind_is_found() -> None:
+    parent = [submitted(), claim(1), child(1, "below")]
+    below = [submitted("below"), claim(1, "below")]
+    late = final(1, 2, task_id="below")
+    assert found("ended without its cancel", judged(*parent, *below, final(1, 2), late))
+    assert judged(*parent, *below, late, final(1, 2)).violations == []
+    assert judged(*parent, *below, final(1, 2), cancel("below"), late).violations == []
+
+
+def test_an_outbox_that_was_not_sent_is_found() -> None:
+    entries = [submitted(), claim(1), final(1, 2), outbox("next")]
+    assert found("not sent: next", judged(*entries))
+    after = [submitted("next"), final(1, 1, task_id="next")]
+    assert judged(*entries, *after).violations == []
+
+
+def test_an_outbox_that_was_not_stored_is_found() -> None:
+    report = judged(submitted(skill="follow"), claim(1), final(1, 2))
+    assert found("without its outbox", report)
+
+
+def test_ordered_tasks_that_overtake_are_found() -> None:
+    first = submitted(context_id="line", ordered=True)
+    second = submitted("u", context_id="line", ordered=True)
+    ran = [claim(1, "u"), final(1, 2, task_id="u")]
+    assert found("it began before", judged(first, second, claim(1), *ran, final(1, 2)))
+    assert judged(first, second, claim(1), final(1, 2), *ran).violations == []
+
+
+def test_entries_without_a_submission_are_found() -> None:
+    report = check([Stored(log_subject("t", "state"), encode(claim(1)[1]), 1, 0.0)], [], [])
+    assert found("belongs to no submission", report)
