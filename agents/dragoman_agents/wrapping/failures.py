@@ -51,6 +51,10 @@ KIND_BY_NAME: Mapping[str, ModelErrorKind] = MappingProxyType(
 
 LIMITS = frozenset({"UsageLimitExceeded"})
 LIBRARIES_OF_HTTP = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "aiohttp"})
+BROKEN = frozenset(
+    {"TransportError", "NetworkError", "ProtocolError", "TimeoutException", "ClientConnectionError"}
+)
+"""What those libraries raise when there is no answer; an answer with an error is no such thing."""
 SECRET_NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
 SHORTEST_SECRET = 8
 LONGEST_CHAIN = 16
@@ -80,9 +84,14 @@ def _meaning(error: BaseException) -> DragomanError | None:
     if status is not None:
         return _by_status(error, status)
     kind = next((KIND_BY_NAME[name] for name in names if name in KIND_BY_NAME), None)
-    if kind is None and type(error).__module__.partition(".")[0] in LIBRARIES_OF_HTTP:
+    if kind is None and _is_broken_connection(error, names):
         kind = "timeout" if "Timeout" in type(error).__name__ else "unreachable"
     return None if kind is None else ModelError(kind, _sentence(error, kind))
+
+
+def _is_broken_connection(error: BaseException, names: list[str]) -> bool:
+    package = type(error).__module__.partition(".")[0]
+    return package in LIBRARIES_OF_HTTP and not BROKEN.isdisjoint(names)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -147,11 +156,10 @@ def _by_status(error: BaseException, status: int) -> ModelError:
 
 
 def _status(error: BaseException) -> int | None:
-    for name in ("status_code", "status", "code"):
-        found = getattr(error, name, None)
-        if isinstance(found, int) and not isinstance(found, bool) and 400 <= found < 600:
-            return found
-    return None
+    """The HTTP status, where an SDK keeps it; other names for it are used for other things too."""
+    found = getattr(error, "status_code", None)
+    is_error = isinstance(found, int) and not isinstance(found, bool) and 400 <= found < 600
+    return found if is_error else None
 
 
 def _headers(error: BaseException) -> Mapping[str, str] | None:

@@ -46,7 +46,8 @@ class OpenAIAgentsDriver:
         async with self._conversations.turn(run.context_id) as conversation:
             feed, options = self._feed(given, conversation, run)
             # What an output guardrail must judge is not shown before it did.
-            if run.streams and not self._agent.output_guardrails:
+            guarded = _is_guarded(self._agent) or _is_guarded(options.get("run_config"))
+            if run.streams and not guarded:
                 result = await self._stream(feed, options, run)
             else:
                 result = await self._whole(feed, options, run)
@@ -102,6 +103,14 @@ class OpenAIAgentsDriver:
         finally:
             run.used(result.context_wrapper.usage)
         return result
+
+
+def _is_guarded(holder: Any, seen: tuple[Any, ...] = ()) -> bool:
+    """Whether the answer of an agent, or of one that may take over, is judged at the end."""
+    if getattr(holder, "output_guardrails", None):
+        return True
+    followers = [one for one in getattr(holder, "handoffs", ()) if not any(one is s for s in seen)]
+    return any(_is_guarded(one, (*seen, holder)) for one in followers)
 
 
 async def _stopped(result: Any) -> None:

@@ -23,6 +23,9 @@ CALL = Reply(
 )
 
 
+TRANSFER = ("call-1", "transfer_to_helper", ("{}",))
+
+
 class Letter(TypedDict):
     topic: str
 
@@ -167,8 +170,9 @@ async def test_answers_in_a_session_of_the_openai_agents_sdk_outlive_the_process
     assert "I am Ada" in json.dumps(server.chats[1].body)
 
 
+@pytest.mark.parametrize("which", ["the agent itself", "one that may take over"])
 async def test_what_an_output_guardrail_has_not_seen_is_not_streamed(
-    server: OpenAIServer, serve: Serve
+    server: OpenAIServer, serve: Serve, which: str
 ) -> None:
     from agents import Agent, GuardrailFunctionOutput, output_guardrail
 
@@ -176,9 +180,17 @@ async def test_what_an_output_guardrail_has_not_seen_is_not_streamed(
     async def nothing_secret(context: Any, agent: Any, output: str) -> GuardrailFunctionOutput:
         return GuardrailFunctionOutput(output_info=None, tripwire_triggered="secret" in output)
 
-    server.answer_with(Reply(pieces=("The", " secret")))
     agent: Agent[None] = makers.openai_agents(server.base_url, tools=[], output=None)
     agent.output_guardrails.append(nothing_secret)
+    if which == "one that may take over":
+        agent.handoffs.append(agent)
+        agent = Agent("Front desk", model=agent.model, handoffs=[agent])
+        server.answer_with(
+            Reply(pieces=(), finish="tool_calls", tool_calls=[TRANSFER]),
+            Reply(pieces=("The", " secret")),
+        )
+    else:
+        server.answer_with(Reply(pieces=("The", " secret")))
     bus = await serve(wrap(agent, "helper", skill="help"))
     task = await bus.submit("help", "Tell me")
     told = str([update async for update in task])

@@ -255,6 +255,20 @@ async def test_the_status_of_an_unknown_sdks_exception_says_what_it_means(
     assert (failed.value.code, failed.value.retry_after) == (code, wait)
 
 
+async def test_a_web_page_that_does_not_exist_is_no_missing_model(serve: Serve) -> None:
+    class PageError(Exception):
+        code = 404
+
+    def fetch(text: str) -> str:
+        raise PageError("no such page")
+
+    bus = await serve(wrap(fetch))
+    with pytest.raises(TaskFailed) as failed:
+        await bus.ask("fetch", "x")
+
+    assert failed.value.code == "SKILL_FAILED"
+
+
 async def test_of_several_failures_at_once_the_first_that_says_something_counts(
     serve: Serve,
 ) -> None:
