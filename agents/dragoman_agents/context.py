@@ -60,6 +60,11 @@ class Context:
         return self._job.task_id
 
     @property
+    def agent(self) -> str:
+        """The name of the agent that runs the task."""
+        return self._agent
+
+    @property
     def context_id(self) -> str:
         """The conversation the task belongs to."""
         return self._job.stream.fold.context_id

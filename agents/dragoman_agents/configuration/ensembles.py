@@ -323,12 +323,15 @@ class JudgeTable(SharedTable, tag="judge", frozen=True, kw_only=True):
         judges: Who compares; absent: whoever has that skill.
         criteria: What makes an answer the better one.
         agreement: Answers that say the same are compared once.
+        on_doubt: When the judges are undecided, or nobody judges: the answer of the member named
+            first, or none.
     """
 
     compare: Token
     judges: tuple[Token | MemberTable, ...] = ()
     criteria: tuple[Text, ...] = ()
     agreement: AgreementTable = "exact"
+    on_doubt: Literal["answer", "abstain"] = "answer"
 
 
 class MapReduceTable(SharedTable, tag="map_reduce", frozen=True, kw_only=True):

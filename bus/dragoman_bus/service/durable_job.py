@@ -91,9 +91,10 @@ class DurableJob(Job):
 
     async def delegation(self, skill: str, agent: str | None, input: Any) -> dict[str, Any]:
         """The same task in every attempt: its id follows from this one's and from what is asked."""
-        name = self.step_name(f"delegate {agent or ''} {skill}")
-        asked = {"name": name, "input": msgspec.to_builtins(input)}
-        digest = digest_of([self.task_id, asked]).removeprefix("sha256:")
+        asked = {"agent": agent or "", "skill": skill, "input": msgspec.to_builtins(input)}
+        # Numbered only among those that ask the same, so tasks side by side need no fixed order.
+        name = self.step_name(f"delegate {digest_of(asked)}")
+        digest = digest_of([self.task_id, name]).removeprefix("sha256:")
         child = f"{self.task_id[:30]}-{digest[:24]}"
         if child not in self.stream.log.children:
             await self._or_released(self.stream.child(child, skill))

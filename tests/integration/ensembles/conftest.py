@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from dragoman_bus.transports.port import Transport
+from tests.integration.durable.conftest import connect, house
 from tests.support.ensemble_stage import Stage, stage
+
+__all__ = ["connect", "house", "play"]
 
 
 @pytest.fixture

@@ -5,17 +5,18 @@ Spec: spec/ensembles.md, account.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType, structs
 
 from dragoman_agents.ensembles.agents.member_call import Call
 from dragoman_agents.ensembles.agents.members import MemberView, Missing
-from dragoman_bus.protocol.receipts import MemberOutcome, MemberReport
+from dragoman_agents.usage import add_usage
+from dragoman_bus.protocol.receipts import MemberOutcome, MemberReport, Usage
 
-__all__ = ["absence", "described", "report", "unasked", "unused"]
+__all__ = ["absence", "described", "report", "summed", "unasked", "unused"]
 
 LONGEST_ANSWER = 2048
 """Bytes of JSON that a report repeats of an answer; longer ones are cut (ENS-8)."""
@@ -75,6 +76,37 @@ def unused(calls: Iterable[Call]) -> list[MemberReport]:
         report(call, "stopped" if call.stopped else "failed" if call.error else "used")
         for call in calls
     ]
+
+
+def summed(calls: Iterable[Call], words: Callable[[str, int], str]) -> list[MemberReport]:
+    """One report for all calls of a member in a role; a member that failed once is told so.
+
+    Args:
+        calls: Calls of which there may be many.
+        words: What to say of a member, from its name and the number of its calls.
+    """
+    parts: dict[tuple[str, str], list[Call]] = {}
+    for call in calls:
+        parts.setdefault((call.name, call.role), []).append(call)
+    reports = []
+    for (name, _), several in parts.items():
+        failed = next((call for call in several if call.error is not None), None)
+        first = failed or several[0]
+        usage: Usage | None = None
+        for call in several:
+            usage = usage if call.usage is None else add_usage(usage, call.usage)
+        made = report(first, "failed" if failed else "used", tells_answer=False)
+        why = words(name, len(several)) if failed is None else f"{made.why}"
+        reports.append(
+            structs.replace(
+                made,
+                usage=usage or UNSET,
+                task_id=UNSET if len(several) > 1 else made.task_id,
+                milliseconds=round(sum(call.seconds for call in several) * 1000, 3),
+                why=why[:LONGEST_WORDS],
+            )
+        )
+    return reports
 
 
 def described(names: Sequence[str]) -> str:

@@ -23,8 +23,7 @@ from dragoman_agents.configuration.ensembles import (
 )
 from dragoman_agents.ensembles.agents.calling import Calls
 from dragoman_agents.ensembles.agents.member_call import Call
-from dragoman_agents.ensembles.agents.members import Member, MemberView
-from dragoman_agents.ensembles.agents.spending import Grant
+from dragoman_agents.ensembles.agents.wording import value_text, verdict_of
 from dragoman_agents.ensembles.agreement import (
     Agreement,
     Exact,
@@ -76,13 +75,17 @@ class _JudgedComparing(Comparing):
         pairs = self._judged.open_pairs(values)
         asked = await asyncio.gather(
             *(
-                _ask(calls, self._table, {"first": first, "second": second})
+                _ask(
+                    calls,
+                    self._table,
+                    {"first": value_text(first), "second": value_text(second)},
+                )
                 for first, second in pairs
             )
         )
         for (first, second), call in zip(pairs, asked, strict=True):
             # A pair that nobody could judge does not agree: the careful side.
-            self._judged.record(first, second, call.value is True)
+            self._judged.record(first, second, verdict_of(call.value)[0] is True)
 
 
 class _EmbeddedComparing(Comparing):
@@ -96,10 +99,7 @@ class _EmbeddedComparing(Comparing):
     async def prepare(self, values: Sequence[Any], calls: Calls) -> None:
         texts = {msgspec.json.encode(value): value for value in values}
         asked = await asyncio.gather(
-            *(
-                _ask(calls, self._table, value if isinstance(value, str) else key.decode())
-                for key, value in texts.items()
-            )
+            *(_ask(calls, self._table, value_text(value)) for key, value in texts.items())
         )
         for key, call in zip(texts, asked, strict=True):
             if isinstance(call.value, list):
@@ -164,15 +164,7 @@ def comparing(table: AgreementTable | Agreement) -> Comparing:
 
 async def _ask(calls: Calls, table: ByJudge | ByEmbedding, input: Any) -> Call:
     """Ask the named agent, or whoever has the skill."""
-    member = MemberView(member=Member(agent=table.agent or table.skill))
-    return await calls.ask(
-        member,
-        grant=Grant(members=(member,)),
-        role="judge",
-        skill=table.skill,
-        input=input,
-        anyone=table.agent is None,
-    )
+    return await calls.ask_helper(table.skill, table.agent, input, role="judge")
 
 
 def _cosine(first: Sequence[float], second: Sequence[float]) -> float:

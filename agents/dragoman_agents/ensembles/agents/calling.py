@@ -19,7 +19,7 @@ from msgspec import UNSET
 
 from dragoman_agents.context import Context
 from dragoman_agents.ensembles.agents.member_call import Call
-from dragoman_agents.ensembles.agents.members import MemberView
+from dragoman_agents.ensembles.agents.members import Member, MemberView, Roster
 from dragoman_agents.ensembles.agents.spending import Grant, Spending
 from dragoman_agents.ensembles.agents.together import (
     RETRIES,
@@ -32,7 +32,12 @@ from dragoman_bus.client.durable_task import DurableTask
 from dragoman_bus.client.scatter import STOPPED
 from dragoman_bus.client.task import TaskHandle
 from dragoman_bus.protocol.a2a import Message
-from dragoman_bus.protocol.errors import DragomanError, RemoteError
+from dragoman_bus.protocol.errors import (
+    AgentUnavailable,
+    DragomanError,
+    LocalError,
+    RemoteError,
+)
 from dragoman_bus.protocol.payloads import Contract, Usage
 from dragoman_bus.protocol.receipts import MemberRole
 
@@ -92,7 +97,6 @@ class Calls:
         input: Any = None,
         contract: Contract | None = None,
         seconds: float | None = None,
-        anyone: bool = False,
     ) -> Call:
         """Ask one member and wait; its failure is part of the answer, not an exception.
 
@@ -104,19 +108,19 @@ class Calls:
             input: Instead of the ensemble's own input.
             contract: For another skill.
             seconds: How long at most.
-            anyone: Ask whoever has the skill; ``member`` then only stands for it.
         """
         other = skill is not None
         submission = self.message if input is None else input
         call = Call(member=member, role=role)
         began = time.monotonic()
         try:
-            whom = None if anyone else member.name
-            options = await self.options(whom, grant, skill or self.skill, submission, seconds)
+            options = await self.options(
+                member.name, grant, skill or self.skill, submission, seconds
+            )
             task: TaskHandle | DurableTask = await self.ctx.bus.submit(
                 skill or self.skill,
                 submission,
-                agent=whom,
+                agent=member.name,
                 retries=RETRIES,
                 contract=contract if other else self.contract,
                 **options,
@@ -141,6 +145,41 @@ class Calls:
             self.note(call)
         return call
 
+    async def ask_helper(
+        self, skill: str, agent: str | None, input: Any, *, role: MemberRole
+    ) -> Call:
+        """Ask somebody who is no member: the named agent, else the one with the most room.
+
+        Args:
+            skill: What is asked of it.
+            agent: Whom; ``None`` takes any that has the skill.
+            input: The input.
+            role: What for.
+        """
+        named = () if agent is None else (Member(agent=agent),)
+        roster = Roster(self.ctx.agent, skill, named)
+        helpers, missing = await roster.present(self.ctx.bus, above=self.ctx.above)
+        if not helpers:
+            words = missing[0].why if missing else f"nobody serves {skill!r} now"
+            stand_in = MemberView(member=Member(agent=agent or skill))
+            error = AgentUnavailable(f"{agent or skill}: {words}")
+            return self._refused(stand_in, role, error)
+        # In its next attempt a durable task has to come to the same one.
+        helper = helpers[0] if self.ctx.is_durable else min(helpers, key=lambda one: one.load)
+        return await self.ask_within(
+            helper, role=role, skill=skill, input=input, contract=helper.contract
+        )
+
+    async def ask_within(
+        self, member: MemberView, *, role: MemberRole, parts: int = 1, **what: Any
+    ) -> Call:
+        """As ``ask``, with one of ``parts`` of what is left; a refusal is an error in the call."""
+        grant = self.spending.grant([member], parts=parts)
+        if not grant.members:
+            words = f"{member.name}: {grant.refused[0].why}"
+            return self._refused(member, role, LocalError(words, code="LIMIT_EXCEEDED"))
+        return await self.ask(member, grant=grant, role=role, **what)
+
     @asynccontextmanager
     async def together(self, grant: Grant, *, until: float | None = None) -> AsyncIterator[Asked]:
         """Ask all of a grant at once: one publish, or for a durable task one task each.
@@ -161,6 +200,11 @@ class Calls:
             raise
         await asked.close()
 
+    def _refused(self, member: MemberView, role: MemberRole, error: DragomanError) -> Call:
+        call = Call(member=member, role=role, error=error)
+        self.log.append(call)
+        return call
+
     def note(self, call: Call) -> None:
         """Take a finished call into the books."""
         self.log.append(call)
@@ -172,7 +216,7 @@ class Calls:
             self.ctx.count_usage(Usage(calls=1))
 
     async def options(
-        self, agent: str | None, grant: Grant, skill: str, input: Any, seconds: float | None
+        self, agent: str, grant: Grant, skill: str, input: Any, seconds: float | None
     ) -> dict[str, Any]:
         """How a member's task is submitted: options of ``Bus.submit``."""
         options = self.ctx.below() | grant.options()

@@ -8,13 +8,19 @@ from dragoman_agents.agent import Agent
 from dragoman_agents.configuration.ensembles import (
     CascadeTable,
     ConsensusTable,
+    CrossCheckTable,
     FailoverTable,
+    JudgeTable,
+    MapReduceTable,
     RouterTable,
 )
 from dragoman_agents.configuration.tables import AgentDeclaration, SkillDeclaration
+from dragoman_agents.ensembles.agents.checking import CrossCheck
 from dragoman_agents.ensembles.agents.choosing import Routing
 from dragoman_agents.ensembles.agents.escalating import Escalating
 from dragoman_agents.ensembles.agents.falling_back import Failover
+from dragoman_agents.ensembles.agents.ranking import Judging
+from dragoman_agents.ensembles.agents.splitting import Splitting
 from dragoman_agents.ensembles.agents.voting import Consensus
 from dragoman_bus.protocol.contracts import make_contract
 from dragoman_bus.protocol.errors import NotConfigured
@@ -27,6 +33,9 @@ KINDS: dict[type[Any], type[Any]] = {
     CascadeTable: Escalating,
     FailoverTable: Failover,
     RouterTable: Routing,
+    CrossCheckTable: CrossCheck,
+    JudgeTable: Judging,
+    MapReduceTable: Splitting,
 }
 
 

@@ -26,8 +26,7 @@ from dragoman_agents.ensembles.agents.base import (
     subject_of,
 )
 from dragoman_agents.ensembles.agents.member_call import Call
-from dragoman_agents.ensembles.agents.members import Member, MemberView, Roster
-from dragoman_agents.ensembles.agents.spending import Grant
+from dragoman_agents.ensembles.agents.members import MemberView, Roster
 from dragoman_agents.ensembles.agents.wording import question_text, value_text, verdict_of
 from dragoman_agents.ensembles.agreement import Agreement, SchemaField
 from dragoman_agents.ensembles.cascade import (
@@ -151,15 +150,9 @@ class Escalating(Ensemble[CascadeTable]):
         """Whether the check accepts an answer; one that cannot be checked does not pass."""
         if self.table.check is None:
             return True
-        agent = self.table.check_agent
-        checker = MemberView(member=Member(agent=agent or self.table.check))
-        checked = await task.calls.ask(
-            checker,
-            grant=Grant(members=(checker,)),
-            role="check",
-            skill=self.table.check,
-            input={"question": question_text(input), "answer": value_text(call.value)},
-            anyone=agent is None,
+        request = {"question": question_text(input), "answer": value_text(call.value)}
+        checked = await task.calls.ask_helper(
+            self.table.check, self.table.check_agent, request, role="check"
         )
         return verdict_of(checked.value)[0] is True
 

@@ -39,7 +39,8 @@ class Grant(Struct, frozen=True, kw_only=True):
 
     def options(self) -> dict[str, Any]:
         """The same as options of ``Bus.submit``."""
-        return {"max_tokens": self.max_tokens, "max_cost": self.max_cost}
+        limits = {"max_tokens": self.max_tokens, "max_cost": self.max_cost}
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 class Spending:

@@ -1,0 +1,168 @@
+"""Map-reduce: a long text in pieces for the members, and their answers put together again.
+
+Spec: spec/ensembles.md, map-reduce. Where to cut and whom to join is decided by
+``ensembles.map_reduce``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from dragoman_agents.agent import Agent
+from dragoman_agents.configuration.ensembles import MapReduceTable
+from dragoman_agents.ensembles.agents.accounts import summed
+from dragoman_agents.ensembles.agents.base import Ensemble, Task, configured
+from dragoman_agents.ensembles.agents.member_call import Call
+from dragoman_agents.ensembles.agents.members import MemberView
+from dragoman_agents.ensembles.agents.wording import value_text
+from dragoman_agents.ensembles.map_reduce import split_text, step_groups
+from dragoman_bus.protocol.errors import InvalidInput, TaskFailed
+from dragoman_bus.protocol.payloads import Contract
+from dragoman_bus.protocol.receipts import MemberRole
+
+__all__ = ["Splitting", "map_reduce"]
+
+MOST_PIECES = 10_000
+
+
+class Splitting(Ensemble[MapReduceTable]):
+    """An ensemble that cuts its input into pieces. See ``map_reduce``."""
+
+    kind = "map_reduce"
+
+    async def answer(self, task: Task, input: Any) -> Any:
+        """Have the pieces done, then join the answers."""
+        pieces = self._pieces(input)
+        if not task.members:
+            raise task.abstain("no member can be asked", [])
+        room = asyncio.Semaphore(self.table.at_once)
+        answers = await _all(
+            [
+                self._part(task, room, number, {**input, self.table.text: piece})
+                for number, piece in enumerate(pieces)
+            ]
+        )
+        rounds = 0
+        while len(answers) > 1:
+            rounds += 1
+            groups = step_groups(answers, self.table.fan_in)
+            answers = await _all(
+                [
+                    self._join(task, room, number, group, input)
+                    for number, group in enumerate(groups)
+                ]
+            )
+        words = f"{len(pieces)} pieces" + (f", joined in {rounds} rounds" if rounds else "")
+        task.tell("accepted", words, self._reports(task))
+        if len(task.calls.log) == 1:
+            task.ctx.model = task.calls.log[0].model
+        return answers[0]
+
+    def _pieces(self, input: Any) -> list[str]:
+        text = input.get(self.table.text) if isinstance(input, dict) else None
+        if not isinstance(text, str):
+            raise InvalidInput(f"the input has no text {self.table.text!r} to cut into pieces")
+        pieces = split_text(text, self.table.size, overlap=self.table.overlap) or [text]
+        if len(pieces) > MOST_PIECES:
+            raise InvalidInput(f"the text makes {len(pieces)} pieces; {MOST_PIECES} are allowed")
+        return pieces
+
+    async def _part(
+        self,
+        task: Task,
+        room: asyncio.Semaphore,
+        number: int,
+        input: Any,
+        role: MemberRole = "part",
+    ) -> Any:
+        """One piece, by the member whose turn it is; by the next one when that fails."""
+        async with room:
+            start = number % len(task.members)
+            order = [*task.members[start:], *task.members[:start]]
+            return await self._first(task, order, input=input, role=role)
+
+    async def _join(
+        self, task: Task, room: asyncio.Semaphore, number: int, parts: Sequence[Any], input: Any
+    ) -> Any:
+        if len(parts) == 1:
+            return parts[0]
+        texts = [value_text(part) for part in parts]
+        if self.table.combine is None:
+            joined = {**input, self.table.text: "\n\n".join(texts)}
+            return await self._part(task, room, number, joined, role="combine")
+        async with room:
+            call = await task.calls.ask_helper(
+                self.table.combine, self.table.combiner, {"parts": texts}, role="combine"
+            )
+        return call.value if call.result is not None else self._fail(task, call)
+
+    async def _first(
+        self, task: Task, order: Sequence[MemberView], *, input: Any, role: MemberRole
+    ) -> Any:
+        """The answer of the first of these that gives one; ``order`` is not empty."""
+        for member in order:
+            call = await task.calls.ask_within(
+                member, role=role, parts=self.table.at_once, input=input
+            )
+            if call.result is not None:
+                return call.value
+        return self._fail(task, call)
+
+    def _fail(self, task: Task, call: Call) -> NoReturn:
+        """End the task: without this piece the whole would be wrong."""
+        task.tell("abstained", "a piece could not be done", self._reports(task))
+        error = call.error
+        assert error is not None
+        raise TaskFailed(
+            f"a piece could not be done by any member; {error.message}",
+            code=error.code,
+            retryable=error.retryable,
+            retry_after=error.retry_after,
+            side_effects=error.side_effects,
+        )
+
+    def _reports(self, task: Task) -> list[Any]:
+        return summed(task.calls.log, lambda _, count: f"{count} calls")
+
+
+def map_reduce(
+    name: str,
+    *,
+    description: str | None = None,
+    contract: Contract | None = None,
+    concurrency: int | None = None,
+    **options: Any,
+) -> Agent:
+    """An agent that cuts a long text into pieces, has them done side by side, and joins the rest.
+
+    ``map_reduce("long", skill="summarize", members=["llama", "gpt"], size=6000)``.
+
+    Args:
+        name: Its name.
+        description: What it is.
+        contract: Of its skill; absent: that of its members, for which it waits when it starts.
+        concurrency: Tasks at once.
+        options: Those of ``[agents.ensemble]``: the members of ``MapReduceTable``.
+
+    Raises:
+        NotConfigured: an option that is unknown or cannot be.
+    """
+    return Splitting(
+        name,
+        configured(MapReduceTable, name, options),
+        description=description,
+        contract=contract,
+        concurrency=concurrency,
+    ).agent
+
+
+async def _all(works: Sequence[Any]) -> list[Any]:
+    """All results in order; the first failure stops the rest, and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return [task.result() for task in tasks]
