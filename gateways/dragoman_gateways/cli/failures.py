@@ -6,6 +6,7 @@ import traceback
 from typing import Any
 
 from dragoman_bus.protocol.errors import DragomanError
+from dragoman_gateways.cli.accounts import print_account
 from dragoman_gateways.cli.exit_codes import ExitCode, exit_code_of
 from dragoman_gateways.cli.output import error_console, printable, write_json
 from dragoman_gateways.cli.settings import Settings
@@ -26,6 +27,7 @@ def report_failure(error: BaseException, settings: Settings) -> ExitCode:
         write_json({"event": "error", "exitCode": int(code), "error": error_document(error)})
     else:
         error_console().print(f"[bold red]dragoman:[/] {_escaped(sentence(error))}")
+        print_account(getattr(error, "receipt", None))
         action = _action(error)
         if action:
             error_console().print(f"  {_escaped(action)}", style="dim")
@@ -47,6 +49,8 @@ def error_document(error: BaseException) -> dict[str, Any]:
         "taskId": error.task_id,
         "action": error.action,
         "details": dict(error.details),
+        "receipt": getattr(error, "receipt", None),
+        "usage": getattr(error, "task_usage", None),
     }
     return document | {name: value for name, value in optional.items() if value}
 

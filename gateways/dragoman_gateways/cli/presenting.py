@@ -19,6 +19,7 @@ from dragoman_bus.protocol.a2a import (
     TaskStatusUpdateEvent,
 )
 from dragoman_bus.protocol.contracts import OUTPUT_ARTIFACT, text_of
+from dragoman_gateways.cli.accounts import print_account
 from dragoman_gateways.cli.output import error_console, printable, write_json, write_text
 from dragoman_gateways.cli.words import duration, model_name, short_instance, usage_words, who
 
@@ -168,6 +169,7 @@ class TextPresenter:
         error_console().print(
             f"[green]✓[/] {' · '.join(fact for fact in facts if fact)}", style="dim", markup=True
         )
+        print_account(receipt)
 
     def left(self, task: Handle, position: int) -> None:
         """Say that it goes on, and how to come back."""

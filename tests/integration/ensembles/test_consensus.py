@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from dragoman_agents import Agent
+from dragoman_agents import Agent, Context
 from dragoman_agents.configuration import load_configuration
 from dragoman_agents.declared import build_agent
 from dragoman_agents.ensembles.agents import Member, consensus
@@ -64,6 +65,41 @@ async def test_it_has_the_contract_of_its_members(play: Stage) -> None:
     assert contracts["vote"].digest == contracts["one"].digest  # type: ignore[union-attr]
     tags = next(view for view in views if view.name == "vote").announce.card.skills[0].tags
     assert "ensemble" in tags
+
+
+async def test_members_with_fitting_contracts_are_asked_and_others_are_not(play: Stage) -> None:
+    closed = {
+        "type": "object",
+        "properties": {"text": {"type": "string"}},
+        "required": ["text"],
+        "additionalProperties": False,
+    }
+    picky = {**closed, "properties": {"text": {"type": "string", "maxLength": 3}}}
+    await play.member("one", "a")
+    for name, schema, output in (
+        ("closed", closed, {"type": "string"}),
+        ("picky", picky, {"type": "string"}),
+        ("counts", closed, {"type": "integer"}),
+    ):
+        agent = Agent(name)
+
+        async def guess(input: Any, ctx: Context) -> str:
+            return "a"
+
+        agent.add_skill(
+            "guess", guess, input_schema=schema, output_schema=output, text_input="text"
+        )
+        await play.serve(agent)
+    await play.serve(
+        consensus("vote", skill="guess", members=["one", "closed", "picky", "counts"], quorum=2)
+    )
+
+    account = account_of(await play.ask("vote"))
+
+    outcomes = outcomes_of(account)
+    assert {outcomes["one"], outcomes["closed"]} == {"chosen", "agreed"}
+    assert outcomes["picky"] == outcomes["counts"] == "absent"
+    assert "does not fit" in str(report_of(account, "picky").why)
 
 
 async def test_an_ensemble_waits_for_a_member_to_learn_its_contract(play: Stage) -> None:
@@ -406,8 +442,6 @@ async def test_without_labels_the_others_teach_who_is_the_odd_one_out(play: Stag
 
 
 async def test_a_judge_may_say_that_two_answers_mean_the_same(play: Stage) -> None:
-    from dragoman_agents import Agent
-
     await play.member("one", "Paris")
     await play.member("two", "The capital is Paris")
     await play.member("three", "Lyon")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ from dragoman_agents.ensembles.agents.together import (
     asked_together,
 )
 from dragoman_bus.client import Result
+from dragoman_bus.client.contracts import check_output
 from dragoman_bus.client.durable_task import DurableTask
 from dragoman_bus.client.scatter import STOPPED
 from dragoman_bus.client.task import TaskHandle
@@ -122,28 +123,42 @@ class Calls:
                 submission,
                 agent=member.name,
                 retries=RETRIES,
-                contract=contract if other else self.contract,
+                contract=contract if other else self.shared_contract([member]),
                 **options,
             )
             call.task_id = task.task_id
             try:
                 call.result = await task.result()
+                if not other:
+                    check_output(self.contract, call.result)
             except asyncio.CancelledError:
                 await self._stop(task, call)
                 raise
             finally:
                 call.instance = task.instance
         except DragomanError as error:
-            call.error = error
-            call.task_id = call.task_id or error.task_id
+            call.fail(error)
         finally:
             call.seconds = time.monotonic() - began
-            if call.result is not None:
-                call.usage = call.result.usage
-            elif isinstance(call.error, RemoteError):
-                call.usage = call.error.task_usage
+            call.take_usage()
             self.note(call)
         return call
+
+    def shared_contract(self, members: Sequence[MemberView]) -> Contract | None:
+        """The contract to ask these by: none where one of them has a fitting, but other one."""
+        own = self.contract
+        if own is None:
+            return None
+        digests = {one.contract.digest for one in members if one.contract is not None}
+        return own if digests <= {own.digest} else None
+
+    def verify(self, call: Call) -> None:
+        """Hold an answer against the ensemble's own contract."""
+        if call.result is not None:
+            try:
+                check_output(self.contract, call.result)
+            except DragomanError as error:
+                call.fail(error)
 
     async def ask_helper(
         self, skill: str, agent: str | None, input: Any, *, role: MemberRole

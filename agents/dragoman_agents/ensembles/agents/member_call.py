@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct
 
 from dragoman_agents.ensembles.agents.members import MemberView
 from dragoman_bus.client import Result
-from dragoman_bus.protocol.errors import DragomanError
+from dragoman_bus.protocol.errors import DragomanError, RemoteError
 from dragoman_bus.protocol.payloads import ModelIdentity, Usage
 from dragoman_bus.protocol.receipts import MemberRole
 
@@ -38,6 +38,19 @@ class Call(Struct, kw_only=True):
     instance: str | None = None
     seconds: float = 0.0
     usage: Usage | None = None
+
+    def fail(self, error: DragomanError) -> None:
+        """It ended in an error; what a result told of usage stays."""
+        self.take_usage()
+        self.error, self.result = error, None
+        self.task_id = self.task_id or error.task_id
+
+    def take_usage(self) -> None:
+        """Note what the result, or the error, tells of usage."""
+        if self.result is not None:
+            self.usage = self.result.usage
+        elif self.usage is None and isinstance(self.error, RemoteError):
+            self.usage = self.error.task_usage
 
     @property
     def name(self) -> str:

@@ -7,12 +7,14 @@ leases: models, prices, contract, load.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 
 from msgspec import UNSET, Struct, UnsetType
 
 from dragoman_bus.client import Bus
 from dragoman_bus.protocol.payloads import Contract, Cost, ModelFacts, ModelIdentity
 from dragoman_bus.registry.view import AgentView
+from dragoman_bus.validation.difference import compare_schemas
 
 __all__ = ["ENSEMBLE_TAG", "Member", "MemberView", "Missing", "Roster"]
 
@@ -155,7 +157,7 @@ class Roster:
         Args:
             bus: Where to look.
             above: Agents above in the lineage: asked again, they would refuse (LIN-2).
-            contract: Members with another contract cannot be asked; ``None`` takes any.
+            contract: Members whose contract does not fit it cannot be asked; ``None`` takes any.
         """
         return self.among((await bus.directory()).agents(), above=above, contract=contract)
 
@@ -173,8 +175,7 @@ class Roster:
         found = [
             view
             for view in _newest(views, self.skill, contract)
-            if self._is_eligible(view, above)
-            and (contract is None or _digest(view, self.skill) == contract.digest)
+            if self._is_eligible(view, above) and _fits(view, self.skill, contract)
         ]
         seen = [_member_view(Member(agent=view.name), [view], self.skill) for view in found]
         if self.families:
@@ -188,18 +189,15 @@ class Roster:
         missing: list[Missing] = []
         for member in self.named:
             own = [view for view in views if view.name == member.agent]
-            fitting = [
-                view
-                for view in own
-                if contract is None or _digest(view, self.skill) == contract.digest
-            ]
+            fitting = [view for view in own if _fits(view, self.skill, contract)]
             ready = [view for view in fitting if view.is_ready]
             if member.agent == self.owner or member.agent in above:
                 missing.append(Missing(member.agent, "the task came from it"))
             elif not own:
                 missing.append(Missing(member.agent, f"it does not serve {self.skill!r} now"))
             elif not fitting:
-                missing.append(Missing(member.agent, f"it has another contract of {self.skill!r}"))
+                words = f"its contract of {self.skill!r} does not fit that of {self.owner}"
+                missing.append(Missing(member.agent, words))
             elif not ready:
                 missing.append(Missing(member.agent, "it is leaving"))
             else:
@@ -235,7 +233,7 @@ def _newest(views: Iterable[AgentView], skill: str, contract: Contract | None) -
     chosen: dict[str, AgentView] = {}
     for view in views:
         known = chosen.get(view.name)
-        if known is None or (contract is not None and _digest(view, skill) == contract.digest):
+        if known is None or _fits(view, skill, contract):
             chosen[view.name] = view
     return list(chosen.values())
 
@@ -254,9 +252,42 @@ def _member_view(member: Member, views: Sequence[AgentView], skill: str) -> Memb
     )
 
 
-def _digest(view: AgentView, skill: str) -> str | None:
-    contract = view.contract(skill)
-    return None if contract is None else contract.digest
+def _fits(view: AgentView, skill: str, contract: Contract | None) -> bool:
+    """Whether the agent takes what the contract allows, and gives nothing else."""
+    own = view.contract(skill)
+    if contract is None or own is None or own.digest == contract.digest:
+        return own is not None
+    return _is_compatible(_Pair(contract, own))
+
+
+class _Pair:
+    """Two contracts as a key of a cache: equal by their digests."""
+
+    def __init__(self, asked: Contract, own: Contract) -> None:
+        self.asked = asked
+        self.own = own
+
+    def __hash__(self) -> int:
+        return hash((self.asked.digest, self.own.digest))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Pair) and (self.asked.digest, self.own.digest) == (
+            other.asked.digest,
+            other.own.digest,
+        )
+
+
+@lru_cache(maxsize=1024)
+def _is_compatible(pair: _Pair) -> bool:
+    asked, own = pair.asked, pair.own
+    if asked.text_input != own.text_input:
+        return False
+    taken = compare_schemas(asked.input_schema, own.input_schema)
+    given = compare_schemas(own.output_schema, asked.output_schema)
+    # Whether members that nobody named are refused makes no difference to those that are named.
+    return not any(
+        one.breaks and not one.pointer.endswith("/additionalProperties") for one in [*taken, *given]
+    )
 
 
 def _tags(view: AgentView, skill: str) -> frozenset[str]:

@@ -68,6 +68,7 @@ class Asked:
 
     def _end(self, call: Call) -> Call:
         self._waiting.pop(call.name, None)
+        self.calls.verify(call)
         call.seconds = time.monotonic() - self._began
         self.calls.note(call)
         return call
@@ -92,7 +93,7 @@ class _Scattered(Asked):
             calls.skill,
             calls.message,
             agents=[member.name for member in self.grant.members],
-            contract=calls.contract,
+            contract=calls.shared_contract(self.grant.members),
             retries=RETRIES,
             **options,
         )
@@ -171,7 +172,7 @@ class _DurablyAsked(Asked):
                     calls.skill,
                     calls.message,
                     agent=member.name,
-                    contract=calls.contract,
+                    contract=calls.shared_contract(self.grant.members),
                     **options,
                 )
             except DragomanError as error:
