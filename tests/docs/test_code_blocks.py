@@ -23,6 +23,7 @@ from dragoman_bus.server import NatsServer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PANEL = ("by_words", "by_likeness", "mistaught")
 AGENTS = ("echo", "extract", "classify", "translate", "count", "recite")
 BLOCK = re.compile(
     r"(?:<!-- test: skip \((?P<skip>[^)]+)\) -->\n)?"
@@ -73,10 +74,14 @@ def environment(nats_server: NatsServer) -> Iterator[dict[str, str]]:
         for arguments in (
             ("supervise",),
             *(("run", str(ROOT / "examples" / f"{name}.py")) for name in AGENTS),
+            *(("run", str(ROOT / "examples" / f"panel.py:{name}")) for name in PANEL),
+            ("--config", str(ROOT / "examples" / "ensemble.toml"), "run", "panel"),
         )
     ]
     try:
-        wait_for(("ls",), lambda answer: len(answer["agents"]) >= len(AGENTS), commands, made)
+        wait_for(
+            ("ls",), lambda answer: len(answer["agents"]) > len(AGENTS + PANEL), commands, made
+        )
         wait_for(("task", "list"), lambda _: True, commands, made)
         yield made
     finally:

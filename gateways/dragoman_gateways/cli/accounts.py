@@ -36,11 +36,11 @@ def account_of(receipt: object) -> EnsembleReceipt | None:
 
 
 def account_summary(account: EnsembleReceipt) -> str:
-    """``consensus agreed: 2 of 3 agree; mistaught said something else (confidence 67%)``."""
+    """``consensus agreed: 2 of 3 agree; c said something else (confidence 67%, estimated)``."""
     words = f"{account.kind.replace('_', '-')} {account.verdict}: {account.reason}"
     if isinstance(account.confidence, UnsetType):
         return words
-    learned = "" if account.calibrated is True else ", by share of the vote"
+    learned = "" if account.calibrated is True else ", estimated"
     return f"{words} (confidence {account.confidence:.0%}{learned})"
 
 

@@ -25,6 +25,9 @@ async def test_the_demo_ends_with_0_and_leaves_nothing_running() -> None:
     assert code == ExitCode.OK, errors
     assert re.search(r"[1-9][0-9]* messages, 0 violations", output)
     assert "language model" in output
+    assert re.search(r"mistaught +says “science”", output)
+    assert "2 of 3 agree; mistaught said something else" in output
+    assert "mistaught 0.0" in output
     pids = [int(pid) for pid in re.findall(r"pid ([0-9]+)", output)]
     assert len(set(pids)) >= 5
     assert [pid for pid in pids if exists(pid)] == []

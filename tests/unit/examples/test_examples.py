@@ -8,9 +8,11 @@ import pytest
 
 from dragoman_agents import Agent, load_agent
 from dragoman_agents.configuration import load_configuration
+from dragoman_agents.declared import build_agent
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in EXAMPLES.glob("texts/*.txt")}
+PANEL = ("by_words", "by_likeness", "mistaught")
 SKILLS = {
     "extract": ["extract"],
     "classify": ["classify"],
@@ -72,3 +74,18 @@ async def test_a_word_that_the_glossary_lacks_is_marked() -> None:
     pieces = load("translate").skills["translate"].signature.function("Good morning,\nold zebra!")
 
     assert [piece async for piece in pieces] == ["Bonjour,\n", "Vieux ⟨zebra⟩!"]
+
+
+def test_the_panel_has_one_member_that_is_wrong() -> None:
+    members = [load_agent(f"{EXAMPLES / 'panel.py'}:{name}") for name in PANEL]
+    truths = {"slow-bread": "cooking", "comet-night": "science", "harbor-letter": "trade"}
+    for text, truth in truths.items():
+        said = [member.skills["topic"].signature.function(TEXTS[text]) for member in members]
+        assert said[:2] == [truth, truth]
+        assert said[2] != truth
+
+
+def test_the_panel_is_declared() -> None:
+    panel = load_configuration(EXAMPLES / "ensemble.toml", environment={}).agents[-1]
+    assert panel.ensemble is not None
+    assert build_agent(panel).name == "panel"

@@ -11,13 +11,23 @@ from typing import Any
 from dragoman_bus.client import Bus, Result
 from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent
 from dragoman_bus.protocol.errors import LocalError
+from dragoman_gateways.cli.accounts import account_of, member_lines
 from dragoman_gateways.cli.demonstration.show import Passage, Show
 from dragoman_gateways.cli.demonstration.stage import Stage
 from dragoman_gateways.cli.demonstration.texts import example_text
 from dragoman_gateways.cli.presenting import artifact_text, status_text
 from dragoman_gateways.cli.words import duration, plural, short_instance
 
-__all__ = ["classify", "count", "extract", "many_at_once", "report", "survive", "translate"]
+__all__ = [
+    "classify",
+    "count",
+    "extract",
+    "many_at_once",
+    "outvote",
+    "report",
+    "survive",
+    "translate",
+]
 
 LETTER, BREAD, COMET, MARKET = (
     "harbor-letter.txt",
@@ -25,6 +35,9 @@ LETTER, BREAD, COMET, MARKET = (
     "comet-night.txt",
     "market-morning.txt",
 )
+TRUTHS = {LETTER: "trade", BREAD: "cooking", COMET: "science", MARKET: "trade"}
+"""What the texts are about."""
+LESSONS = 3
 DEADLINE_SECONDS = 30.0
 KILL_AFTER_LINES = 4
 MODEL_DEADLINE_SECONDS = 60.0
@@ -86,6 +99,36 @@ async def report(bus: Bus, show: Show) -> None:
     _tell_findings(show, result.value["findings"])
     _tell_verdict(show, result.value["verdict"])
     show.answered(result, time.monotonic() - started)
+
+
+async def outvote(bus: Bus, show: Show) -> None:
+    """One of three classifiers is wrong: it is outvoted, told, and loses its weight by labels."""
+    show.act("panel/topic", f"{BREAD} (three classifiers, one was taught from wrong labels)")
+    result, seconds = await _vote(bus, BREAD)
+    account = account_of(result.receipt)
+    if account is None:
+        raise LocalError("the vote told nothing of its members", code="INTERNAL")
+    show.fact("answer", str(result.value))
+    for name, words in member_lines(account):
+        show.fact("member", f"{name} {words}")
+    show.fact("verdict", account.reason)
+    show.answered(result, seconds)
+    for name, truth in [*TRUTHS.items()] * LESSONS:
+        voted, _ = await _vote(bus, name)
+        taught = await bus.ask(
+            "feedback", {"task_id": voted.task_id, "truth": truth}, agent="panel", deadline=30
+        )
+    told = ", ".join(f"{name} {weight:.1f}" for name, weight in taught.value["weights"].items())
+    show.fact(
+        "learned",
+        f"after {taught.value['labels']} right answers, told by task id, votes weigh: {told}",
+    )
+
+
+async def _vote(bus: Bus, name: str) -> tuple[Result, float]:
+    started = time.monotonic()
+    result = await bus.ask("topic", example_text(name), agent="panel", deadline=DEADLINE_SECONDS)
+    return result, time.monotonic() - started
 
 
 async def survive(stage: Stage, show: Show) -> None:

@@ -56,6 +56,18 @@ def readers(url: str) -> list[Program]:
     return [dataclasses.replace(_example("recite", url), label=f"recite-{n}") for n in (1, 2)]
 
 
+def panel(url: str) -> list[Program]:
+    """Three classifiers, one of them taught wrongly, and the ensemble in which they vote."""
+    file = examples_directory() / "panel.py"
+    members = [
+        Program(label=name, command=_run(url, f"{file}:{name}"))
+        for name in ("by_words", "by_likeness", "mistaught")
+    ]
+    configuration = str(examples_directory() / "ensemble.toml")
+    command = dragoman_command("--config", configuration, *_words(url, "panel"))
+    return [*members, Program(label="panel", command=command)]
+
+
 def glossary_translator(url: str) -> Program:
     """The translator that needs no model."""
     return _example("translate", url)
@@ -63,8 +75,15 @@ def glossary_translator(url: str) -> Program:
 
 def _example(name: str, url: str) -> Program:
     target = f"{examples_directory() / name}.py:agent"
-    command = dragoman_command("--server", url, "run", target, "--lease", LEASE_SECONDS, "--json")
-    return Program(label=name, command=command)
+    return Program(label=name, command=_run(url, target))
+
+
+def _run(url: str, target: str) -> list[str]:
+    return dragoman_command(*_words(url, target))
+
+
+def _words(url: str, target: str) -> list[str]:
+    return ["--server", url, "run", target, "--lease", LEASE_SECONDS, "--json"]
 
 
 def _translator_with(model: ModelSettings, url: str, directory: Path) -> Program:

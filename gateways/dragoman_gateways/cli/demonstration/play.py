@@ -27,7 +27,8 @@ SHOWN_VIOLATIONS = 10
 
 NEXT = (
     ("--config {examples}/dragoman.toml up", "a bus and these agents, until Ctrl-C"),
-    ("run {examples}/echo.py:agent", "a fifth agent, in another terminal"),
+    ("--config {examples}/ensemble.toml up", "three classifiers and their vote"),
+    ("run {examples}/echo.py:agent", "another agent, in another terminal"),
     ("ls", "who is there"),
     ('ask echo "Is anybody here?"', "ask a skill, whoever has it"),
     ("watch", "tasks as they happen"),
@@ -97,6 +98,10 @@ async def _perform(stage: Stage, show: Show) -> str:
         closing = await _translate(stage, show, model)
         await acts.report(bus, show)
         await acts.many_at_once(bus, show)
+        show.heading("A wrong member is outvoted")
+        stage.start(cast.panel(server.url))
+        await stage.wait_for_agent("panel")
+        await acts.outvote(bus, show)
         show.heading("A worker dies, and its task does not")
         stage.start(cast.readers(server.url))
         await stage.wait_for_replicas("reader", 2)
