@@ -5,6 +5,7 @@ Spec: spec/operations.md; spec/model.md, limits and lineage.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,9 @@ from dragoman_bus.tracing import current_trace
 
 __all__ = ["Context"]
 
+LONGEST_HELD_SECONDS = 0.002
+"""Pieces that a skill emits faster than that may leave together."""
+
 
 class Context:
     """One task, from the inside of its skill.
@@ -53,6 +57,7 @@ class Context:
         self.account: EnsembleReceipt | None = None
         self.emitted: list[str] = []
         self.has_emitted = False
+        self._waited_at = 0.0
 
     @property
     def task_id(self) -> str:
@@ -122,6 +127,11 @@ class Context:
             Artifact(artifact_id=OUTPUT_ARTIFACT, parts=[part]), append=self.has_emitted
         )
         self.has_emitted = True
+        if time.monotonic() - self._waited_at > LONGEST_HELD_SECONDS:
+            # Sending is a matter of the event loop, which a skill may keep busy: without this its
+            # first piece would leave with its last.
+            await asyncio.sleep(0)
+            self._waited_at = time.monotonic()
 
     def start_over(self) -> None:
         """Take back what was emitted: the next piece, or the result, begins the output anew."""

@@ -192,6 +192,28 @@ async def test_a_stream_arrives_piece_by_piece_and_whole(bench: Bench) -> None:
     assert (await task.result()).text == "abcdef"
 
 
+async def test_pieces_leave_while_their_skill_keeps_the_event_loop_busy(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if making a piece took that long, without ever waiting for anything.
+    monkeypatch.setattr("dragoman_agents.context.LONGEST_HELD_SECONDS", -1.0)
+    agent = Agent("stubborn")
+    turns: list[int] = []
+    seen: list[int] = []
+
+    @agent.skill
+    async def spell(text: str, ctx: Context) -> None:
+        for letter in text:
+            asyncio.get_running_loop().call_soon(turns.append, 1)
+            await ctx.emit(letter)
+            seen.append(len(turns))
+
+    await bench.serve(agent)
+    await bench.bus.ask("spell", "abc")
+
+    assert seen == [1, 2, 3]
+
+
 async def test_a_long_stream_waits_for_its_reader_and_loses_nothing(bench: Bench) -> None:
     agent = Agent("torrent")
     sent = 0
