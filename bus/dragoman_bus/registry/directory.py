@@ -57,6 +57,7 @@ class Directory:
         self._bucket: KeyValue | None = None
         self._subscription: Subscription | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for = 0.0
         self._fetches: dict[str, asyncio.Task[None]] = {}
         self._refresh: asyncio.Task[None] | None = None
         self._remove_listener: Callable[[], None] = lambda: None
@@ -213,8 +214,14 @@ class Directory:
 
     def _arm(self) -> None:
         soonest = self._leases.next_expiry()
-        if soonest is None or self._timer is not None:
+        if soonest is None:
             return
+        if self._timer is not None:
+            if self._armed_for <= soonest:
+                return
+            # A lease that is shorter than those before it must not wait for them.
+            self._timer.cancel()
+        self._armed_for = soonest
         delay = max(0.0, soonest - self._clock())
         self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 

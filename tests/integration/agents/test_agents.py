@@ -202,10 +202,10 @@ async def test_pieces_leave_while_their_skill_keeps_the_event_loop_busy(
     seen: list[int] = []
 
     @agent.skill
-    async def spell(text: str, ctx: Context) -> None:
+    async def spell(text: str) -> AsyncIterator[str]:
         for letter in text:
             asyncio.get_running_loop().call_soon(turns.append, 1)
-            await ctx.emit(letter)
+            yield letter
             seen.append(len(turns))
 
     await bench.serve(agent)

@@ -140,6 +140,24 @@ async def test_an_instance_that_stops_renewing_is_lost(
     assert [change.kind for change in changes] == ["joined", "lost"]
 
 
+async def test_a_short_lease_does_not_wait_for_the_long_ones_before_it(
+    broker: MemoryBroker, directory: Directory
+) -> None:
+    patient = Holder(broker.connect(), announcement("patient", "x"), lease_seconds=60)
+    await patient.keeper.start()
+    await until(directory, lambda views: len(views) == 1)
+    brief = Holder(broker.connect(), announcement("brief", "x"), lease_seconds=0.2)
+    await brief.keeper._put_card(await broker.connect().key_value(REGISTRY_BUCKET))
+    brief.keeper._bucket = await broker.connect().key_value(REGISTRY_BUCKET)
+    await brief.keeper.update()
+    await until(directory, lambda views: len(views) == 2)
+
+    assert [view.name for view in await until(directory, lambda views: len(views) == 1)] == [
+        "patient"
+    ]
+    await patient.keeper.stop()
+
+
 async def test_a_renewed_lease_outlives_many_lease_times(
     broker: MemoryBroker, directory: Directory
 ) -> None:
