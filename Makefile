@@ -47,10 +47,10 @@ lint: $(DEVELOPED) ## style, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-generate: $(DEVELOPED) ## write the generated parts of spec/ again
+generate: $(DEVELOPED) ## write the generated parts of spec/ and docs/ again
 	@$(BIN)/python tools/generate.py
 
-check: $(DEVELOPED) ## fail when a generated part of spec/ is out of date
+check: $(DEVELOPED) ## fail when a generated part of spec/ or docs/ is out of date
 	@$(BIN)/python tools/generate.py --check
 
 CHAOS_SEED ?= 1
@@ -69,6 +69,7 @@ BENCH ?= echo durable
 
 bench: $(BENCHED) ## measure beside others in the same run; BENCH=all, or names
 	@$(BIN)/python -m benchmarks $(BENCH)
+	@$(BIN)/python tools/generate.py
 
 clean: ## remove the environment and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

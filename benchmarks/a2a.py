@@ -20,7 +20,7 @@ import logging
 import socket
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def agent_card(url: str) -> Any:
 
 async def serve_ours(url: str) -> None:
     """The same as an agent on the bus."""
-    from dragoman_agents import Agent, Context, serving
+    from dragoman_agents import Agent, serving
     from dragoman_bus.transports.nats import connect_nats
 
     agent = Agent("bench", concurrency=128)
@@ -148,9 +148,9 @@ async def serve_ours(url: str) -> None:
         return text
 
     @agent.skill
-    async def stream(text: str, ctx: Context) -> None:
+    async def stream(text: str) -> AsyncIterator[str]:
         for _ in range(CHUNKS):
-            await ctx.emit(CHUNK)
+            yield CHUNK
 
     async with serving(agent, await connect_nats(url)):
         ready()
@@ -264,11 +264,12 @@ async def compare(server: NatsServer, rounds: int, count: int) -> dict[str, Figu
 
             async def stream() -> float:
                 started, first, chunks = time.perf_counter(), 0.0, 0
-                async for update in await bus.submit("stream", "go", agent="bench"):
+                task = await bus.submit("stream", "go", agent="bench")
+                async for update in task:
                     if isinstance(update, TaskArtifactUpdateEvent):
                         first = first or time.perf_counter() - started
                         chunks += 1
-                assert chunks >= CHUNKS
+                assert (chunks, (await task.result()).text) == (CHUNKS, CHUNK * CHUNKS)
                 return first * 1000
 
             broker = server.process_id
@@ -309,7 +310,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder)) as server:
         figures = asyncio.run(compare(server, given.rounds, given.count))
     report(figures, SIDES, GOALS)
-    keep(given.output, host, figures)
+    keep(given.output, host, figures, names=SIDES, goals=GOALS)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder)) as server:
         figures = asyncio.run(compare(server, given.rounds, given.count))
     report(figures, SIDES, GOALS)
-    keep(given.output, host, figures)
+    keep(given.output, host, figures, names=SIDES, goals=GOALS)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ async def serve_plain(url: str) -> None:
 
 async def serve_ours(url: str) -> None:
     """The same as an agent."""
-    from dragoman_agents import Agent, Context, serving
+    from dragoman_agents import Agent, serving
     from dragoman_bus.transports.nats import connect_nats
 
     agent = Agent("bench", concurrency=512)
@@ -79,9 +80,9 @@ async def serve_ours(url: str) -> None:
         return text
 
     @agent.skill
-    async def stream(text: str, ctx: Context) -> None:
+    async def stream(text: str) -> AsyncIterator[str]:
         for _ in range(CHUNKS):
-            await ctx.emit(CHUNK)
+            yield CHUNK
 
     async with serving(agent, await connect_nats(url)):
         ready()
@@ -144,6 +145,7 @@ async def compare(url: str, rounds: int, count: int) -> dict[str, Figures]:
                     async for update in task:
                         if not first and isinstance(update, TaskArtifactUpdateEvent):
                             first = time.perf_counter() - started
+                    await task.result()
                     return first * 1000
 
                 async def measure_plain() -> Figures:
@@ -181,7 +183,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder)) as server:
         figures = asyncio.run(compare(server.url, given.rounds, given.count))
     report(figures, SIDES, GOALS)
-    keep(given.output, host, figures)
+    keep(given.output, host, figures, names=SIDES, goals=GOALS)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 __all__ = [
     "PAYLOAD",
@@ -245,10 +245,26 @@ def _ratio(value: float, first: float) -> str:
     return f"{value / first:.3g}" if first else "-"
 
 
-def keep(output: Path, host: Mapping[str, str], figures: Any) -> None:
-    """Write the figures, with the machine, as JSON."""
+def keep(
+    output: Path,
+    host: Mapping[str, str],
+    figures: Mapping[str, Figures],
+    *,
+    names: Mapping[str, str] | None = None,
+    goals: Mapping[str, str] | None = None,
+) -> None:
+    """Write the figures as JSON, with the machine and what ``tools/generate.py`` needs.
+
+    Args:
+        output: The file.
+        host: From ``machine``.
+        figures: By side, then by figure.
+        names: What the sides are called, the anchor first; without them each side is a table.
+        goals: By figure.
+    """
+    document = {"machine": host, "names": names, "goals": goals or {}, "figures": figures}
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"machine": host, "figures": figures}, indent=2) + "\n")
+    output.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def parser(description: str | None, name: str, *, rounds: int) -> argparse.ArgumentParser:

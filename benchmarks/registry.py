@@ -1,6 +1,6 @@
 """The registry with 1,000 and 10,000 agents, and what an agent costs the server.
 
-The fleet is simulated: each agent has a name, a card and a lease of 10 s of its own, written and
+The fleet is simulated: each agent has a name, a card and a lease of its own, written and
 renewed by the same keeper that real agents have, but hundreds of keepers share a process and
 a connection. Snapshots are taken by a fresh Directory while the fleet renews; beside it, nats-py's
 own watcher reads the same bucket, without looking into what it reads. Both parse on this machine's
@@ -18,11 +18,8 @@ renewal says more than the rate.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -30,11 +27,9 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from benchmarks.fleets import LEASE, RENEWING_SECONDS, fleet
 from benchmarks.measuring import (
     Figures,
-    Peer,
     alternate,
     install_loop,
     keep,
@@ -43,144 +38,21 @@ from benchmarks.measuring import (
     parser,
     percentile,
     process_cpu,
-    ready,
     resident_bytes,
 )
-from dragoman_agents import Agent, serving
-from dragoman_bus.identifiers import new_identifier
-from dragoman_bus.protocol.envelopes import Sender, agent_source
-from dragoman_bus.protocol.payloads import AnnounceData, InstanceState, LeaseData
 from dragoman_bus.protocol.subjects import REGISTRY_BUCKET
-from dragoman_bus.registry import Directory, DirectoryChange, LeaseKeeper
-from dragoman_bus.registry.keeper import card_digest
+from dragoman_bus.registry import Directory, DirectoryChange
 from dragoman_bus.server import NatsServer
 from dragoman_bus.supervisor import supervising
 from dragoman_bus.transports.nats import connect_nats
 from dragoman_bus.transports.port import Change
 
 SIZES = (1_000, 10_000)
-LEASE = 10.0
 VICTIMS = 20
 REAL = 200
 FLEETS = 2
-CONNECTIONS = 4
-AT_ONCE = 64
-RENEWING_SECONDS = 5.0
 SNAPSHOT, LATE, MEMORY = "snapshot s", "a death noticed, s after its lease", "server KiB per agent"
-GOALS = {SNAPSHOT: "< 1 for 10,000", LATE: "< 3", MEMORY: "< 60"}
-
-
-# -- fleets -----------------------------------------------------------------------------------
-
-
-def template() -> Agent:
-    """An agent like many: one skill with a schema."""
-    agent = Agent("fleet", description="One of a fleet that was made up to be counted")
-
-    @agent.skill(tags=["text"])
-    async def shorten(text: str, words: int = 12) -> str:
-        """Keeps the first words of a text."""
-        return " ".join(text.split()[:words])
-
-    return agent
-
-
-class Member:
-    """One simulated agent: a card, a lease, and the keeper that real agents have."""
-
-    def __init__(self, transport: Any, announce: AnnounceData, name: str) -> None:
-        card = msgspec.structs.replace(announce.card, name=name)
-        own = msgspec.structs.replace(announce, agent=name, card=card)
-        sender = Sender(agent_source(name, f"{name}-1"), time.time, new_identifier)
-        lease = LeaseData(
-            agent=name,
-            instance=f"{name}-1",
-            card=card_digest(own),
-            state=InstanceState.READY,
-            lease_seconds=LEASE,
-            slots=16,
-            running=0,
-            queued=0,
-            started_at=sender.now(),
-        )
-        self.keeper = LeaseKeeper(transport, own, lambda: lease, sender)
-
-
-async def start_members(url: str, prefix: str, count: int) -> list[Member]:
-    """All of them announced, spread over a few connections."""
-    announce = template().announcement()
-    transports = [await connect_nats(url) for _ in range(CONNECTIONS)]
-    members = [
-        Member(transports[number % CONNECTIONS], announce, f"{prefix}-{number}")
-        for number in range(count)
-    ]
-    waiting = iter(members)
-
-    async def start() -> None:
-        for member in waiting:
-            await member.keeper.start()
-
-    await asyncio.gather(*(start() for _ in range(AT_ONCE)))
-    return members
-
-
-async def serve_fleet(url: str, prefix: str, count: int) -> None:
-    """A fleet that renews its leases until it is ended."""
-    await start_members(url, prefix, count)
-    ready()
-    await asyncio.Event().wait()
-
-
-async def serve_renewers(url: str, prefix: str, count: int) -> None:
-    """A fleet that at a word renews without pause, and says how often it did."""
-    members = await start_members(url, prefix, count)
-    ready()
-    await asyncio.to_thread(sys.stdin.readline)
-    renewed = 0
-    until = time.perf_counter() + RENEWING_SECONDS
-
-    async def renew(own: list[Member]) -> None:
-        nonlocal renewed
-        while time.perf_counter() < until:
-            for member in own:
-                await member.keeper.update()
-                renewed += 1
-
-    await asyncio.gather(*(renew(members[start::AT_ONCE]) for start in range(AT_ONCE)))
-    print("renewed", renewed, flush=True)
-    await asyncio.Event().wait()
-
-
-async def serve_real(url: str, prefix: str, count: int) -> None:
-    """Real agents: each served with a connection of its own, all with one skill."""
-    async with AsyncExitStack() as stack:
-        for number in range(count):
-            agent = template()
-            agent.name = f"{prefix}-{number}"
-            await stack.enter_async_context(serving(agent, await connect_nats(url)))
-        ready()
-        await asyncio.Event().wait()
-
-
-async def serve_bare(url: str, prefix: str, count: int) -> None:
-    """Connections of nats-py that do nothing."""
-    import nats
-
-    clients = [await nats.connect(url, name=f"{prefix}-{number}") for number in range(count)]
-    ready(len(clients))
-    await asyncio.Event().wait()
-
-
-SERVE = {"bare": serve_bare, "fleet": serve_fleet, "renewers": serve_renewers, "real": serve_real}
-
-
-def fleet(kind: str, url: str, prefix: str, count: int) -> Peer:
-    """A process of one of the kinds above."""
-    arguments = ("--serve", kind, "--url", url, "--prefix", prefix, "--agents", count)
-    return Peer("benchmarks.registry", *arguments)
-
-
-# -- measuring --------------------------------------------------------------------------------
+GOALS = {SNAPSHOT: "< 1", LATE: "< 3", MEMORY: "< 60"}
 
 
 @asynccontextmanager
@@ -204,7 +76,7 @@ async def our_snapshot(url: str, count: int) -> Figures:
     await directory.start()
     taken = time.perf_counter() - started
     if len(directory.agents()) < count:
-        raise RuntimeError("this machine is too busy for the fleet to renew in time; try again")
+        raise RuntimeError("this machine is too busy for the fleet to renew in time: --lease 30")
     await directory.stop()
     await transport.close()
     return {SNAPSHOT: taken}
@@ -270,14 +142,15 @@ async def memory_of(server: NatsServer) -> float:
     return statistics.median(seen)
 
 
-async def with_fleet(count: int, rounds: int) -> dict[str, Figures]:
+async def with_fleet(count: int, lease: float, rounds: int) -> dict[str, Figures]:
     """All figures of a simulated fleet of one size, on a server of its own."""
     with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder)) as server:
         async with following(server.url) as directory:
             before = await memory_of(server)
             with ExitStack() as stack:
                 for number in range(FLEETS):
-                    part = fleet("fleet", server.url, f"fleet{number}", count // FLEETS)
+                    share = count // FLEETS
+                    part = fleet("fleet", server.url, f"fleet{number}", share, lease=lease)
                     stack.enter_context(part)
                 await directory.wait_for(lambda agents: len(agents) >= count)
                 used, started = own_cpu(), time.perf_counter()
@@ -353,7 +226,7 @@ def show(title: str, figures: Figures) -> None:
         print(f"  {name:40}{value:12,.3f}{goal}")
 
 
-async def compare(sizes: list[int], rounds: int) -> dict[str, Figures]:
+async def compare(sizes: list[int], lease: float, rounds: int) -> dict[str, Figures]:
     """Everything, one after the other."""
     found: dict[str, Figures] = {}
 
@@ -362,7 +235,7 @@ async def compare(sizes: list[int], rounds: int) -> dict[str, Figures]:
         show(title, figures)
 
     for size in sizes:
-        for kind, figures in (await with_fleet(size, rounds)).items():
+        for kind, figures in (await with_fleet(size, lease, rounds)).items():
             who = "nats-py's watcher" if kind == "plain" else "Dragoman"
             tell(f"{size:,} agents, {who}", figures)
     tell(f"{REAL} bare connections of nats-py", await connected("bare"))
@@ -378,18 +251,17 @@ def main() -> None:
     options.add_argument(
         "--sizes", type=int, nargs="+", default=list(SIZES), help="default: 1000 10000"
     )
-    options.add_argument("--serve", choices=list(SERVE), help=argparse.SUPPRESS)
-    options.add_argument("--url", help=argparse.SUPPRESS)
-    options.add_argument("--prefix", help=argparse.SUPPRESS)
-    options.add_argument("--agents", type=int, help=argparse.SUPPRESS)
+    options.add_argument(
+        "--lease",
+        type=float,
+        default=LEASE,
+        help="of the fleet, in seconds; longer where it cannot renew in time; default: 10",
+    )
     given = options.parse_args()
     install_loop()
-    if given.serve:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(SERVE[given.serve](given.url, given.prefix, given.agents))
-        return
-    host = machine()
-    keep(given.output, host, asyncio.run(compare(given.sizes, given.rounds)))
+    host = machine() | {"leases of the fleet": f"{given.lease:g} s"}
+    figures = asyncio.run(compare(given.sizes, given.lease, given.rounds))
+    keep(given.output, host, figures, goals=GOALS)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Writes the generated parts of ``spec/``: lifecycle, errors, and the AsyncAPI document.
+"""Writes the generated parts of ``spec/`` (lifecycle, errors, AsyncAPI) and of the docs.
 
     python tools/generate.py            rewrite what is out of date
     python tools/generate.py --check    change nothing; exit 1 and say what is out of date
 
-The sources are ``dragoman_bus.protocol`` (lifecycle, subjects, messages) and ``errors.json``.
+The sources are ``dragoman_bus.protocol`` (lifecycle, subjects, messages), ``errors.json``, and the
+figures in ``benchmarks/results``.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "bus"), str(ROOT / "tools")]
 
 from asyncapi import asyncapi_document  # noqa: E402
+from benchmark_tables import benchmark_table  # noqa: E402
 from tables import error_table, lifecycle_section  # noqa: E402
 
 SPEC = ROOT / "spec"
+BENCHMARKS = ROOT / "docs" / "benchmarks.md"
+MEASURED = ("echo", "durable", "a2a", "model_call", "registry")
 
 
 def replace_between(text: str, name: str, content: str) -> str:
@@ -46,8 +50,17 @@ def generated_files() -> dict[Path, str]:
             lifecycle.read_text(encoding="utf-8"), "lifecycle", lifecycle_section()
         ),
         errors: replace_between(errors.read_text(encoding="utf-8"), "errors", error_table()),
+        BENCHMARKS: benchmarks_page(),
         SPEC / "asyncapi.json": json.dumps(asyncapi_document(), indent=2) + "\n",
     }
+
+
+def benchmarks_page() -> str:
+    """``docs/benchmarks.md`` with the figures that were measured last."""
+    text = BENCHMARKS.read_text(encoding="utf-8")
+    for name in MEASURED:
+        text = replace_between(text, name, benchmark_table(name))
+    return text
 
 
 def outdated(files: dict[Path, str]) -> list[Path]:
