@@ -59,7 +59,6 @@ def _escape(text: str) -> str:
 
 def _ran_on(machine: dict[str, str]) -> str:
     versions = [f"{name} {value}" for name, value in machine.items() if name not in MACHINE]
-    return (
-        f"{machine['cores']} cores of an {machine['cpu']}, load {machine['load']} before; "
-        f"{', '.join(versions)}."
-    )
+    load = machine.get("load", "unknown")
+    where = f"{machine['cores']} cores of an {machine['cpu']}, load {load} before"
+    return f"{where}; {', '.join(versions)}."
