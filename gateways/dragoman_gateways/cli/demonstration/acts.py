@@ -40,6 +40,7 @@ TRUTHS = {LETTER: "trade", BREAD: "cooking", COMET: "science", MARKET: "trade"}
 LESSONS = 3
 DEADLINE_SECONDS = 30.0
 KILL_AFTER_LINES = 4
+LINES_AFTERWARDS = 4
 MODEL_DEADLINE_SECONDS = 60.0
 
 
@@ -138,25 +139,24 @@ async def survive(stage: Stage, show: Show) -> None:
     started = time.monotonic()
     task = await stage.bus.submit("recite", text, delivery="durable", deadline=DEADLINE_SECONDS)
     heard, killed = "", ""
+    passage = Passage(show, KILL_AFTER_LINES)
     async for update in task:
         if not isinstance(update, TaskArtifactUpdateEvent) or update.last_chunk is True:
             continue
         heard += artifact_text(update)
+        passage.add(artifact_text(update))
         if not killed and heard.count("\n") >= KILL_AFTER_LINES and task.instance:
             killed = task.instance
             os.kill(stage.pids[killed], signal.SIGKILL)
-            words = (
-                f"kill -9 {stage.pids[killed]}: {short_instance(killed)} read {KILL_AFTER_LINES}"
-            )
-            show.fact("killed", f"{words} of {text.count(chr(10))} lines")
+            show.fact("killed", f"kill -9 {stage.pids[killed]}: {short_instance(killed)} is dead")
+            passage = Passage(show, LINES_AFTERWARDS)
+    passage.end()
     result = await task.result()
     if heard != text or result.text != text:
         raise LocalError("the stream of the durable task is not the text", code="INTERNAL")
-    show.fact(
-        "stream",
-        f"{short_instance(task.instance or '')} went on in the next line: all "
-        f"{text.count(chr(10))} lines came once, in order",
-    )
+    other, lines = short_instance(task.instance or ""), text.count("\n")
+    words = f"{other} went on where {short_instance(killed)} stopped"
+    show.fact("stream", f"{words}: all {lines} lines came once, in order")
     attempts = plural(len(task.log.attempts), "attempt")
     show.answered(result, time.monotonic() - started, attempts)
 
