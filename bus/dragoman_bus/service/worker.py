@@ -204,7 +204,7 @@ class Worker:
             await pulled.terminate("not a valid task.submit")
             return None
         log = LogFold(message.data.task_id)
-        if pulled.delivery == 1:
+        if _is_first(pulled, log.task_id):
             log.begin(message)
         else:
             await self._store.read(message.data.task_id, into=log)
@@ -256,7 +256,7 @@ class Worker:
         if ending is not None:
             await self._end(job.stream, ending, pulled)
             return False
-        if pulled.delivery > 1:
+        if not _is_first(pulled, log.task_id):
             try:
                 await job.stream.claim()
             except Fenced:
@@ -295,3 +295,8 @@ class Worker:
 def _rotated(pullers: list[Puller], by: int) -> list[Puller]:
     start = by % len(pullers) if pullers else 0
     return [*pullers[start:], *pullers[:start]]
+
+
+def _is_first(pulled: Pulled, task_id: str) -> bool:
+    """Whether nobody can have had the task: it is new, and was not queued again (DUR-12)."""
+    return pulled.delivery == 1 and pulled.headers.get("Nats-Msg-Id") == task_id

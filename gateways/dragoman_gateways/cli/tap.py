@@ -17,12 +17,20 @@ from dragoman_bus.protocol.codec import outline
 from dragoman_bus.protocol.subjects import PREFIX, REGISTRY_BUCKET
 from dragoman_bus.transports.port import Delivery, Transport
 
-__all__ = ["ALL_SUBJECTS", "REGISTRY_SUBJECTS", "REPLY_SUBJECTS", "TYPE_PREFIX", "tap"]
+__all__ = [
+    "ALL_SUBJECTS",
+    "LIVE_SUBJECTS",
+    "REGISTRY_SUBJECTS",
+    "REPLY_SUBJECTS",
+    "TYPE_PREFIX",
+    "tap",
+]
 
 TYPE_PREFIX = "dev.dragoman."
 REQUEST_SUBJECTS = f"{PREFIX}.>"
 REGISTRY_SUBJECTS = f"$KV.{REGISTRY_BUCKET}.>"
 REPLY_SUBJECTS = "_INBOX.>"
+LIVE_SUBJECTS = f"{PREFIX}.live.>"
 ALL_SUBJECTS = (REQUEST_SUBJECTS, REGISTRY_SUBJECTS, REPLY_SUBJECTS)
 
 
@@ -33,19 +41,22 @@ async def tap(
     """Listen while the context is open; yields the deliveries that are to be Dragoman messages.
 
     On inboxes, the answers of other protocols (JetStream's, for instance) are left out, and so
-    are copies of registry entries that somebody reads. Deletions of keys carry no message.
+    are copies of registry entries that somebody reads. Deletions of keys carry no message. Entries
+    of durable tasks' logs that the server publishes again count where ``LIVE_SUBJECTS`` is named.
     """
     queue: asyncio.Queue[Delivery] = asyncio.Queue()
+    wanted = tuple(subjects)
+    live = LIVE_SUBJECTS in wanted
 
     def take(delivery: Delivery) -> None:
-        if is_ours(delivery):
+        if is_ours(delivery) or (live and delivery.subject.startswith(LIVE_SUBJECTS[:-1])):
             queue.put_nowait(delivery)
 
     async def deliveries() -> AsyncIterator[Delivery]:
         while True:
             yield await queue.get()
 
-    subscriptions = [await transport.subscribe(subject, take) for subject in subjects]
+    subscriptions = [await transport.subscribe(subject, take) for subject in wanted]
     try:
         yield deliveries()
     finally:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 from rich.text import Text
 
 from dragoman_bus.client import Bus, connect
@@ -19,8 +19,13 @@ from dragoman_bus.protocol.messages import (
     BusEvent,
     ErrorMessage,
     TaskArtifact,
+    TaskCancel,
+    TaskChild,
     TaskFinal,
+    TaskReply,
     TaskStatusUpdate,
+    TaskStep,
+    TaskSubmit,
     type_of,
 )
 from dragoman_bus.protocol.payloads import FinalData, InstanceState
@@ -32,12 +37,13 @@ from dragoman_gateways.cli.exit_codes import ExitCode
 from dragoman_gateways.cli.output import console, error_console, printable, write_json
 from dragoman_gateways.cli.presenting import state_word, status_text
 from dragoman_gateways.cli.settings import Settings
-from dragoman_gateways.cli.tap import REPLY_SUBJECTS, tap
+from dragoman_gateways.cli.tap import LIVE_SUBJECTS, REPLY_SUBJECTS, tap
 from dragoman_gateways.cli.words import duration, model_name, plural, short_instance, usage_words
 
 __all__ = ["Watcher", "watch"]
 
 EVENT_SUBJECTS = f"{PREFIX}.bus.>"
+PULLED_SUBJECTS = tuple(f"{PREFIX}.{kind}." for kind in ("task", "evt", "turn", "due"))
 REMEMBERED_TASKS = 4096
 
 
@@ -62,9 +68,11 @@ async def _follow(bus: Bus, settings: Settings) -> None:
     directory.add_listener(watcher.agent)
     if not settings.json:
         error_console().print("Watching; Ctrl-C ends it.", style="dim")
-    async with tap(bus.transport, (REPLY_SUBJECTS, EVENT_SUBJECTS)) as deliveries:
+    async with tap(bus.transport, (REPLY_SUBJECTS, EVENT_SUBJECTS, LIVE_SUBJECTS)) as deliveries:
         async for delivery in deliveries:
-            watcher.message(delivery)
+            # A queue's message keeps its subject in the inbox of whoever pulled it.
+            if not delivery.subject.startswith(PULLED_SUBJECTS):
+                watcher.message(delivery)
             await asyncio.sleep(0)
 
 
@@ -120,6 +128,8 @@ class Watcher:
             self._error(message)
         elif isinstance(message, BusEvent):
             self._event(message)
+        elif isinstance(message, TaskSubmit | TaskStep | TaskChild | TaskCancel | TaskReply):
+            self._noted(message)
 
     def _status(self, message: TaskStatusUpdate) -> None:
         update = message.data.status_update
@@ -159,6 +169,21 @@ class Watcher:
         data = message.data
         payload = bytes(data.payload).decode(errors="replace")
         self._line(_agent_of(message.source), data.topic, data.event, "cyan", payload)
+
+    def _noted(self, message: TaskSubmit | TaskStep | TaskChild | TaskCancel | TaskReply) -> None:
+        """An entry of a durable task's log that is no answer."""
+        match message:
+            case TaskSubmit(data=data):
+                words, detail = "submitted", f"{data.skill}, durable"
+            case TaskStep(data=data):
+                words, detail = "step done", data.name
+            case TaskChild(data=data):
+                words, detail = "delegated", f"{data.skill} as {data.child_task_id[-8:]}"
+            case TaskCancel(data=data):
+                words, detail = "to cancel", "" if data.reason is UNSET else data.reason
+            case TaskReply(data=data):
+                words, detail = "answered", ""
+        self._line(_agent_of(message.source), data.task_id[-8:], words, "blue", detail)
 
     def _progress(self, task_id: str) -> _Progress:
         progress = self._tasks.setdefault(task_id, _Progress())

@@ -403,3 +403,16 @@ async def test_up_supervises_and_a_stream_goes_on_when_its_server_is_killed(
 
     assert text_of(ask.lines) == result["value"] == f"{WORDS} "
     assert ended == ExitCode.OK
+
+
+async def test_watch_shows_what_happens_to_a_durable_task_once(place: Place) -> None:
+    async with place.begin("watch") as watching:
+        for _ in range(2):
+            await watching.line(lambda line: line["event"] == "agent.joined")
+        for task_id in ("seen-1", "seen-2"):
+            await place.json("ask", "--durable", "crawl", "a b", "--id", task_id)
+        await watching.line(lambda line: "final" in line["event"] and "seen-2" in str(line))
+    seen = [line for line in watching.lines if "seen-2" in str(line)]
+    kinds = [line["event"].removeprefix("dev.dragoman.task.") for line in seen]
+
+    assert kinds == ["submit", "status", "artifact", "artifact", "final"]

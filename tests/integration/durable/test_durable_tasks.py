@@ -46,6 +46,17 @@ def worker() -> Agent:
         return f"{text}, {name}"
 
     @agent.skill
+    async def deal(text: str, *, ctx: Context) -> str:
+        counts["begun"] = counts.get("begun", 0) + 1
+
+        async def pay() -> str:
+            counts["dealt"] = counts.get("dealt", 0) + 1
+            return text
+
+        await ctx.step("pay", pay)
+        return str(await ctx.ask("Which day?"))
+
+    @agent.skill
     async def careful(text: str, *, ctx: Context) -> str:
         async def pay() -> str:
             counts["paid"] = counts.get("paid", 0) + 1
@@ -118,6 +129,19 @@ async def test_a_question_is_answered_later(house: House) -> None:
     assert (await task.result()).text == "Hello, Ada"
     with pytest.raises(TaskRejected, match="TASK_NOT_WAITING"):
         await task.reply("Bob")
+
+
+async def test_an_answered_task_goes_on_at_once_and_keeps_its_steps(house: House) -> None:
+    await house.supervisor()
+    await house.serve(worker())
+    bus = await house.bus()
+    task = await bus.submit("deal", "x", delivery="durable")
+    async for _ in task:
+        if task.question:
+            break
+    await task.reply("Monday")
+    assert (await task.result()).text == "Monday"
+    assert (counts["begun"], counts["dealt"]) == (2, 1)
 
 
 async def test_a_running_task_is_canceled(house: House) -> None:
