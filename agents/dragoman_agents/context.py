@@ -138,6 +138,11 @@ class Context:
         self.emitted.clear()
         self.has_emitted = False
 
+    def restart(self) -> None:
+        """Begin the output anew: the next piece replaces all that was streamed."""
+        self.emitted.clear()
+        self.has_emitted = False
+
     async def status(self, words: str) -> None:
         """Tell the caller what is going on."""
         await self._job.stream.status(TaskState.WORKING, self._say(words))

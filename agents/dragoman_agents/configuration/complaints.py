@@ -49,6 +49,18 @@ ENSEMBLES: Mapping[str, type[msgspec.Struct]] = {
 }
 """The tables of ``[agents.ensemble]`` by their kind."""
 
+AGREEMENTS: Mapping[str, type[msgspec.Struct]] = {
+    str(table.__struct_config__.tag): table
+    for table in get_args(ensembles.AgreementTable)
+    if isinstance(table, type) and issubclass(table, msgspec.Struct)
+}
+
+TAGGED: Mapping[str, tuple[str, Mapping[str, type[msgspec.Struct]]]] = {
+    "agents.ensemble": ("kind", ENSEMBLES),
+    "agents.ensemble.agreement": ("by", AGREEMENTS),
+}
+"""Tables of several kinds: the key that tells them apart, and what they are."""
+
 HINTS: Mapping[str, str] = {
     "ack_wait_seconds": "ack_wait_seconds = 30 (three at least)",
     "agents": '[[agents]] with module = "examples/agents.py:agent"',
@@ -76,6 +88,8 @@ HINTS: Mapping[str, str] = {
     "skill": 'skill = "classify" (the skill of the members)',
     "step": "step = 0.01",
     "members": 'members = ["gpt", "llama"] (names of agents)',
+    "minimum_confidence": "minimum_confidence = 0.8",
+    "minimum_share": "minimum_share = 0.5",
     "quorum": "quorum = 2",
     "stages": '[[agents.ensemble.stages]] with members = ["small"]',
     "id": 'id = "summarize" (lower-case letters, digits, - and _)',
@@ -221,13 +235,15 @@ def _child(value: Any, step: str | int) -> Any:
 def _keys_of(steps: list[str | int], data: Mapping[str, Any]) -> tuple[str, ...]:
     """What may stand in a table; in that of an ensemble it depends on its kind."""
     name = _named(steps)
-    if name != "agents.ensemble":
+    if name not in TAGGED:
         return TABLES[name].__struct_fields__ if name in TABLES else ()
     here: Any = data
     for step in steps:
         here = _child(here, step)
-    kind = here.get("kind") if isinstance(here, dict) else None
-    return ENSEMBLES.get(str(kind), ensembles.SharedTable).__struct_fields__
+    tag, tables = TAGGED[name]
+    said = here.get(tag) if isinstance(here, dict) else None
+    table = tables.get(str(said))
+    return (tag,) if table is None else (tag, *table.__struct_fields__)
 
 
 def _unknown(key: str, known: tuple[str, ...]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from dragoman_agents import Agent
+from dragoman_agents import Agent, Context
 from dragoman_agents.ensembles.agents import cascade
 from dragoman_agents.ensembles.escalation import Escalation, Scorer
 from dragoman_bus.protocol.errors import TaskFailed
@@ -75,6 +77,47 @@ async def test_a_check_that_refuses_escalates(play: Stage) -> None:
     account = account_of(result)
     assert "failed check" in account.reason
     assert [one.role for one in account.members].count("check") == 2
+
+
+async def test_low_confidence_and_a_broken_schema_escalate(play: Stage) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"label": {"type": "string"}, "sure": {"type": "number"}},
+        "required": ["label", "sure"],
+    }
+    for name, answer in (
+        ("broken", {"label": 1}),
+        ("unsure", {"label": "a", "sure": 0.4}),
+        ("sure", {"label": "b", "sure": 0.9}),
+    ):
+        agent = Agent(name)
+
+        async def guess(input: Any, ctx: Context, said: Any = answer) -> Any:
+            return said
+
+        agent.add_skill(
+            "guess",
+            guess,
+            input_schema={"type": "object", "properties": {"text": {"type": "string"}}},
+            output_schema=schema,
+            text_input="text",
+        )
+        await play.serve(agent)
+    await play.serve(
+        cascade(
+            "careful",
+            skill="guess",
+            stages=[{"members": [name]} for name in ("broken", "unsure", "sure")],
+            confidence="sure",
+            minimum_confidence=0.7,
+            agreement={"by": "field", "path": "label"},
+        )
+    )
+    account = account_of(await play.ask("careful"))
+    assert account.served_by == "sure"
+    assert "stage 1 was in doubt (failed schema)" in account.reason
+    assert "stage 2 was in doubt (low confidence)" in account.reason
+    assert outcomes_of(account) == {"broken": "failed", "unsure": "dissented", "sure": "chosen"}
 
 
 async def test_when_the_last_stage_is_in_doubt_it_abstains_if_it_is_told_to(play: Stage) -> None:

@@ -7,10 +7,13 @@ import time
 
 import pytest
 
+from dragoman_agents import Agent, Context
 from dragoman_agents.ensembles.agents import Member, failover
 from dragoman_agents.ensembles.agents.shared_health import Cooldown
 from dragoman_agents.ensembles.agents.store import Store
 from dragoman_agents.models.errors import ModelError
+from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent
+from dragoman_bus.protocol.contracts import text_of
 from dragoman_bus.protocol.errors import RemoteError, TaskFailed
 from dragoman_bus.protocol.payloads import Cost
 from tests.support.ensemble_stage import Stage, account_of, outcomes_of, report_of
@@ -77,6 +80,7 @@ async def test_a_cooldown_holds_for_every_ensemble_and_replica(play: Stage) -> N
     other = failover("other", skill="guess", members=["first", "second"])
     await play.serve(other)
     store = await Store.open(play.bus.transport)
+    assert store is not None
 
     await play.ask("steady")
     async with asyncio.timeout(5):
@@ -119,6 +123,7 @@ async def test_a_callers_own_short_deadline_cools_nobody(play: Stage) -> None:
 
     assert "cools down" not in account_of(result).reason
     store = await Store.open(play.bus.transport)
+    assert store is not None
     assert await store.read("health.slow", Cooldown) is None
 
 
@@ -191,6 +196,51 @@ async def test_a_second_one_is_asked_when_the_first_takes_unusually_long(play: S
     assert result.usage.calls == 2
 
 
+async def streams(play: Stage, name: str, pieces: list[str], *, fails: bool = False) -> None:
+    agent = Agent(name)
+
+    @agent.skill
+    async def guess(text: str, ctx: Context) -> str:
+        for piece in pieces:
+            await ctx.emit(piece)
+        if fails:
+            raise RuntimeError("cut off")
+        return "".join(pieces)
+
+    await play.serve(agent)
+
+
+async def test_a_streamed_text_is_passed_on_and_replaced_when_its_member_fails(
+    play: Stage,
+) -> None:
+    await streams(play, "first", ["The ", "half"], fails=True)
+    await streams(play, "second", ["The ", "whole ", "text"])
+    await play.serve(
+        failover(
+            "steady",
+            skill="guess",
+            members=["first", "second"],
+            fallback="any",
+            attempts_per_member=1,
+        )
+    )
+    task = await play.bus.submit("guess", "what?", agent="steady", deadline=10)
+    pieces = []
+    async with asyncio.timeout(10):
+        async for update in task:
+            if isinstance(update, TaskArtifactUpdateEvent):
+                pieces.append((text_of(update.artifact.parts), update.append is True))
+
+    assert pieces == [
+        ("The ", False),
+        ("half", True),
+        ("The ", False),
+        ("whole ", True),
+        ("text", True),
+    ]
+    assert (await task.result()).text == "The whole text"
+
+
 async def test_bad_input_is_not_carried_from_one_to_the_next(play: Stage) -> None:
     refusal = ModelError("refused", "no")
     await play.member("first", refusal, price=1.0)
@@ -199,6 +249,7 @@ async def test_bad_input_is_not_carried_from_one_to_the_next(play: Stage) -> Non
     result = await play.ask("steady")
     assert result.value == "b"
     store = await Store.open(play.bus.transport)
+    assert store is not None
     assert await store.read("health.first", Cooldown) is None
 
 

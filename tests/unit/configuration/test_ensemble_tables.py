@@ -31,7 +31,7 @@ def test_members_are_names_or_tables(tmp_path: Path) -> None:
     ("text", "said"),
     [
         (HEAD + VOTE + "quorom = 2\n", "quorom: is not known here; did you mean quorum"),
-        (HEAD + VOTE + 'fallback = "any"\n', "fallback: is not known here; known are: skill"),
+        (HEAD + VOTE + 'fallback = "any"\n', "fallback: is not known here; known are: kind, skill"),
         (
             HEAD + '[agents.ensemble]\nskill = "guess"\n',
             'kind: is missing; write kind = "consensus"',
@@ -50,6 +50,10 @@ def test_members_are_names_or_tables(tmp_path: Path) -> None:
         (HEAD + VOTE + "quorum = 0\n", "quorum"),
         (HEAD + VOTE + 'agreement = "fuzzy"\n', "agreement"),
         (HEAD + VOTE + 'agreement = { by = "field" }\n', "path: is missing; write path ="),
+        (
+            HEAD + VOTE + 'agreement = { by = "field", pth = "x" }\n',
+            "pth: is not known here; did you mean path",
+        ),
         (HEAD + 'prompt = "x"\n' + VOTE, "members instead of a model; remove prompt"),
         ("[[agents]]\n" + VOTE, "an ensemble needs a name"),
         (

@@ -32,7 +32,8 @@ from dragoman_bus.client.contracts import check_output
 from dragoman_bus.client.durable_task import DurableTask
 from dragoman_bus.client.scatter import STOPPED
 from dragoman_bus.client.task import TaskHandle
-from dragoman_bus.protocol.a2a import Message
+from dragoman_bus.protocol.a2a import Message, TaskArtifactUpdateEvent
+from dragoman_bus.protocol.contracts import OUTPUT_ARTIFACT, text_of
 from dragoman_bus.protocol.errors import (
     AgentUnavailable,
     DragomanError,
@@ -98,6 +99,7 @@ class Calls:
         input: Any = None,
         contract: Contract | None = None,
         seconds: float | None = None,
+        relays: bool = False,
     ) -> Call:
         """Ask one member and wait; its failure is part of the answer, not an exception.
 
@@ -109,6 +111,7 @@ class Calls:
             input: Instead of the ensemble's own input.
             contract: For another skill.
             seconds: How long at most.
+            relays: Whether to stream to the caller what the member streams.
         """
         other = skill is not None
         submission = self.message if input is None else input
@@ -128,6 +131,8 @@ class Calls:
             )
             call.task_id = task.task_id
             try:
+                if relays and not self.ctx.is_durable:
+                    await self._relay(task)
                 call.result = await task.result()
                 if not other:
                     check_output(self.contract, call.result)
@@ -241,6 +246,19 @@ class Calls:
             # Whether to ask again, and whom, is the ensemble's to decide.
             options |= durably | {"maximum_attempts": 1}
         return options
+
+    async def _relay(self, task: TaskHandle | DurableTask) -> None:
+        """Pass on a text as it comes; what is sent again as a whole comes with the result."""
+        self.ctx.restart()
+        async for update in task:
+            if not isinstance(update, TaskArtifactUpdateEvent) or update.last_chunk is True:
+                continue
+            artifact = update.artifact
+            text = text_of(artifact.parts, separator="")
+            if artifact.artifact_id == OUTPUT_ARTIFACT and text is not None:
+                if update.append is not True:
+                    self.ctx.restart()
+                await self.ctx.emit(text)
 
     async def _stop(self, task: TaskHandle | DurableTask, call: Call) -> None:
         """Cancel a task that nobody waits for; what it used is known when it ends soon."""

@@ -96,6 +96,7 @@ class Learning:
         """Take over what was learned before, and follow what other replicas learn."""
         if self._store is None:
             self._store = await Store.open(bus.transport)
+        if self._store is not None and self._forget is None:
             self._forget = await self._store.watch(self._key, Learned, self._heard)
             await self._fit()
 
@@ -109,7 +110,7 @@ class Learning:
             await asyncio.wait(self._background, timeout=1.0)
         if self._forget is not None:
             await quietly(self._forget())
-        self._store = None
+        self._store = self._forget = None
 
     def weights(
         self, members: Sequence[MemberView], *, subject: str = "", quorum: int = 1
@@ -153,7 +154,10 @@ class Learning:
             InvalidInput: neither is given, or nothing is known of the task.
         """
         if self._store is None:
-            raise LocalError("the ensemble is not being served", code="NOT_CONFIGURED")
+            raise LocalError(
+                "the bus keeps nothing for ensembles, so no answers are remembered",
+                code="NOT_CONFIGURED",
+            )
         await asyncio.gather(*self._background, return_exceptions=True)
         ballot = await self._store.read(f"votes.{self._owner}.{task_id}", Ballot)
         if ballot is None:

@@ -57,6 +57,7 @@ class SharedHealth:
         """Take over what others know, and follow it."""
         if self._store is None:
             self._store = await Store.open(bus.transport)
+        if self._store is not None and self._forget is None:
             self._forget = await self._store.watch(f"{PREFIX}>", Cooldown, self._heard)
 
     async def stop(self) -> None:
@@ -65,7 +66,7 @@ class SharedHealth:
             await asyncio.wait(self._background, timeout=1.0)
         if self._forget is not None:
             await quietly(self._forget())
-        self._store = None
+        self._store = self._forget = None
 
     def tell(self, member: str) -> None:
         """Tell the others what this process has just learned of a member."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
 
-from dragoman_bus.protocol.errors import DragomanError, RevisionConflict
+from dragoman_bus.protocol.errors import BusUnavailable, DragomanError, RevisionConflict
 from dragoman_bus.transports.port import BucketSettings, Change, KeyValue, Transport
 
 __all__ = ["ENSEMBLE_BUCKET", "Store", "quietly"]
@@ -30,18 +30,20 @@ Document = TypeVar("Document", bound=msgspec.Struct)
 class Store:
     """The bucket, as typed documents. Make one with ``open``."""
 
-    def __init__(self, bucket: KeyValue) -> None:
+    def __init__(self, transport: Transport, bucket: KeyValue) -> None:
+        self._transport = transport
         self._bucket = bucket
 
     @classmethod
-    async def open(cls, transport: Transport) -> Store:
-        """Open the bucket, which is made at its first use.
-
-        Raises:
-            BusUnavailable: the server has no JetStream.
-        """
+    async def open(cls, transport: Transport) -> Store | None:
+        """Open the bucket, which is made at its first use; ``None`` where it cannot be used."""
         settings = BucketSettings(maximum_bytes=MAXIMUM_BYTES)
-        return cls(await transport.key_value(ENSEMBLE_BUCKET, settings=settings))
+        try:
+            bucket = await transport.key_value(ENSEMBLE_BUCKET, settings=settings)
+        except BusUnavailable as error:
+            logger.warning("what ensembles learn here is not shared: %s", error)
+            return None
+        return cls(transport, bucket)
 
     async def read(self, key: str, kind: type[Document]) -> Document | None:
         """The document under ``key``; ``None`` when there is none that can be read."""
@@ -82,7 +84,7 @@ class Store:
 
     async def watch(
         self, pattern: str, kind: type[Document], heard: Callable[[str, Document | None], None]
-    ) -> Callable[[], Any]:
+    ) -> Callable[[], Awaitable[None]]:
         """Call ``heard`` for all documents there are, then for each change; what stops it."""
 
         def changed(change: Change) -> None:
@@ -92,8 +94,24 @@ class Store:
                 heard(change.key, document)
 
         subscription = await self._bucket.watch(pattern, changed)
+        loading: set[asyncio.Future[None]] = set()
+
+        def again() -> None:
+            # Changes were missed while the connection was down.
+            load = asyncio.ensure_future(quietly(self.load(pattern, kind, heard)))
+            loading.add(load)
+            load.add_done_callback(loading.discard)
+
+        remove = self._transport.add_reconnect_listener(again)
         await self.load(pattern, kind, heard)
-        return subscription.unsubscribe
+
+        async def stop() -> None:
+            remove()
+            for load in loading:
+                load.cancel()
+            await subscription.unsubscribe()
+
+        return stop
 
     async def load(
         self, pattern: str, kind: type[Document], heard: Callable[[str, Document | None], None]

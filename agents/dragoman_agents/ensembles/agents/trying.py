@@ -145,7 +145,9 @@ class Attempts:
             return Call(member=member, error=error)
         seconds = self._options.attempt_seconds
         patience = seconds is not None and seconds < self._task.calls.remaining
-        call = await self._task.calls.ask(member, grant=grant, seconds=seconds)
+        # Of two at once, nobody knows beforehand whose text it will be.
+        alone = self._options.hedge_percentile is None
+        call = await self._task.calls.ask(member, grant=grant, seconds=seconds, relays=alone)
         if patience and call.code == "DEADLINE_EXCEEDED":
             # Its own time was up, not the task's: another one may still answer.
             words = f"{name} took longer than {seconds:g} s"
