@@ -10,6 +10,9 @@ DEVELOPED := .venv/developed
 BENCHED := .venv/benched
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ENGINE := $(shell docker info >/dev/null 2>&1 && echo yes)
+NODE := $(shell command -v npm >/dev/null 2>&1 && node --version 2>/dev/null | \
+	grep -qE '^v(1[89]|[2-9][0-9])' && echo yes)
+LEFT_OUT := $(if $(ENGINE),,not containers)$(if $(ENGINE)$(NODE),, and )$(if $(NODE),,not foreign)
 
 .PHONY: help demo test lint check generate chaos bench clean
 
@@ -34,11 +37,12 @@ demo: $(READY) ## start a bus and four agents, run real tasks, check every messa
 	@$(BIN)/dragoman demo
 
 test: $(DEVELOPED) ## run the tests
-ifeq ($(ENGINE),yes)
-	@$(BIN)/python -m pytest
-else
-	@$(BIN)/python -m pytest -m "not containers"
+	@$(BIN)/python -m pytest -m "$(LEFT_OUT)"
+ifneq ($(ENGINE),yes)
 	@echo "left out: the cluster tests (tests/cluster), since no container engine runs here"
+endif
+ifneq ($(NODE),yes)
+	@echo "left out: the tests in another language (tests/conformance/foreign): no Node 18 and npm here"
 endif
 
 lint: $(DEVELOPED) ## style, types and layers

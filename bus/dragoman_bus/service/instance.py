@@ -190,7 +190,9 @@ class Instance:
         if wanted != operation:
             words = f"{type_of(message)} is sent to {wanted!r}, not to {operation!r}"
             raise ProtocolError(
-                words, details={"violations": [{"path": "/type", "message": words}]}
+                words,
+                code="UNKNOWN_TYPE",
+                details={"violations": [{"path": "/type", "message": words}]},
             )
 
     def _dispatch(self, message: Envelope, reply: str) -> None:

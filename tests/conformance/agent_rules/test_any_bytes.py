@@ -98,7 +98,9 @@ class House:
         assert result.text == "durable"
         listed = [task.skill async for task in self.bus.durable.tasks()]
         assert {"hold", "echo"} <= set(listed)
-        assert [letter async for letter in self.bus.durable.dead_letters.all()] == []
+        # One of the hostile documents is a task like any other, whose output fits no message.
+        letters = [letter async for letter in self.bus.durable.dead_letters.all()]
+        assert {letter.data.task_id for letter in letters} <= {"huge"}
         assert [view.name for view in await self.bus.discover(agent="workshop")] == ["workshop"]
 
 

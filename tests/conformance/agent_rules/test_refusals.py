@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -148,6 +149,39 @@ async def test_what_is_wrong_with_an_input_or_an_output_is_listed_with_its_place
         path = "/point/x" if skill == "move" else "/x"
         assert [one["path"] for one in error["details"]["violations"]] == [path]
         assert all(one["message"] for one in error["details"]["violations"])
+
+
+@pytest.mark.parametrize("spelled", ["2.0", "2e0", "20E-1"])
+async def test_a_number_with_a_fraction_is_no_integer_in_inputs_and_outputs(
+    serve: Serve, caller: RawCaller, spelled: str
+) -> None:
+    agent = Agent("counter")
+
+    @agent.skill
+    async def double(number: int) -> int:
+        return 2 * number
+
+    @agent.skill
+    async def halve(number: int) -> int:
+        return number / 2  # type: ignore[return-value]
+
+    def given(input: Any, ctx: Any) -> str:
+        return str(input["number"])
+
+    schema = {"type": "object", "properties": {"number": {"type": "integer"}}}
+    agent.add_skill("given", given, input_schema=schema)
+    await serve(agent)
+
+    for skill in ("double", "given"):
+        document = json.dumps(caller.submission(skill, {"number": 77}))
+        for number, state in (("2", "COMPLETED"), (spelled, "REJECTED")):
+            body = document.replace("77", number).replace("task-", f"{skill}-{number[:1]}-")
+            if state == "REJECTED":
+                body = body.replace(f'"taskId": "{skill}-2-', f'"taskId": "{skill}-wrong-')
+            answers = await caller.send(f"dragoman.v1.skill.{skill}", body.encode())
+            assert state_of(await answers.end()) == f"TASK_STATE_{state}", (skill, number)
+    end = await (await caller.submit("halve", {"number": 4})).end()
+    assert end["data"]["error"]["code"] == "INVALID_OUTPUT"
 
 
 async def test_a_task_refused_after_it_was_accepted_ends_as_rejected(

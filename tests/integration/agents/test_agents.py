@@ -659,7 +659,7 @@ async def test_a_message_on_the_subject_of_another_operation_is_refused(bench: B
     answer = decode((await bench.bus.transport.request(subject, request, timeout=5)).data)
 
     assert isinstance(answer, ErrorMessage)
-    assert answer.data.error.code == "INVALID_MESSAGE"
+    assert answer.data.error.code == "UNKNOWN_TYPE"
     assert not task.state.value.endswith("CANCELED")
     assert await asyncio.wait_for(task.cancel(), 15) is TaskState.CANCELED
 

@@ -1,0 +1,1 @@
+"""Participants in another language, written from the specification alone, on one bus with ours."""
