@@ -3,23 +3,26 @@
 Metadata entries (``metadata_props`` of the file), all texts:
 
 =======================  ==========================================================================
-``dragoman.classify``    the output that holds one probability per label
+``dragoman.classify``    the output that holds one value per label
+``dragoman.activation``  ``softmax`` or ``sigmoid``, where those values are not probabilities yet
 ``dragoman.embed``       the output that holds the text's vector
 ``dragoman.labels``      JSON list of the labels, in the order of the probabilities
 ``dragoman.tokenizer``   JSON of ``TokenizerSettings``; default: hashed words
 ``dragoman.name``        the agent's name; also ``description`` and ``version``
 =======================  ==========================================================================
 
-The first input takes the token ids, int64, one row per text; an input named ``attention_mask``
-takes ones. Rows of results belong to rows of ids.
+The first input takes the token ids, int64, one row per text; inputs named ``attention_mask`` and
+``token_type_ids`` take ones and zeros. Rows of results belong to rows of ids; where a row has a
+vector per token, their mean is the text's.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Struct
@@ -33,6 +36,15 @@ PREFIX = "dragoman."
 IDS_TYPE = "tensor(int64)"
 DIGITS = 6
 
+PER_TOKEN = 3
+"""Dimensions of an output with a vector for each token."""
+
+FILLED: Mapping[str, int] = {"attention_mask": 1, "token_type_ids": 0}
+"""Inputs beside the token ids, by name, and the value they take everywhere."""
+
+
+Activation: TypeAlias = Literal["none", "softmax", "sigmoid"]
+
 
 class OnnxModelFacts(Struct, frozen=True, kw_only=True):
     """What the file says of itself.
@@ -45,6 +57,7 @@ class OnnxModelFacts(Struct, frozen=True, kw_only=True):
         width: The length of its vectors; ``None`` when it does not embed, or does not say.
         classifies: The output with the probabilities; ``None`` when it does not classify.
         embeds: The output with the vector; ``None`` when it does not embed.
+        activation: What makes probabilities of the values for the labels.
         tokenizer: How a text becomes token ids.
     """
 
@@ -55,6 +68,7 @@ class OnnxModelFacts(Struct, frozen=True, kw_only=True):
     width: int | None
     classifies: str | None
     embeds: str | None
+    activation: Activation
     tokenizer: TokenizerSettings
 
 
@@ -102,6 +116,7 @@ class OnnxModel:
         """
         assert self.facts.classifies is not None, "the model classifies"
         row, tokens = self._run(self.facts.classifies, text)
+        row = _probabilities(row, self.facts.activation)
         labels = self.facts.labels
         if len(row) != len(labels) or not all(0.0 <= value <= 1.0 + 1e-4 for value in row):
             raise ValueError(f"{self.path.name} gave {len(row)} values for {len(labels)} labels")
@@ -129,9 +144,21 @@ class OnnxModel:
 
         ids = self._tokenize(text)
         rows = numpy.array([ids], dtype=numpy.int64)
-        fed = {name: rows if first else numpy.ones_like(rows) for name, first in self._inputs}
-        (found,) = self._session.run([output], fed)
+        fed = {name: numpy.full_like(rows, FILLED[name]) for name in self._inputs[1:]}
+        (found,) = self._session.run([output], {self._inputs[0]: rows} | fed)
+        if found.ndim == PER_TOKEN:
+            found = found.mean(axis=1)
         return [float(value) for value in found.reshape(-1)], len(ids)
+
+
+def _probabilities(row: list[float], activation: Activation) -> list[float]:
+    if activation == "none" or not row:
+        return row
+    if activation == "sigmoid":
+        return [0.5 * (1 + math.tanh(value / 2)) for value in row]
+    most = max(row)
+    powers = [math.exp(value - most) for value in row]
+    return [power / sum(powers) for power in powers]
 
 
 def _load_runtime() -> ModuleType:
@@ -185,6 +212,7 @@ def _facts(session: Any, path: Path) -> OnnxModelFacts:
         width=_width(outputs.get(told.get("embed", ""))),
         classifies=told.get("classify"),
         embeds=told.get("embed"),
+        activation=_activation(told, path),
         tokenizer=_decoded(told, "tokenizer", TokenizerSettings, TokenizerSettings(), path),
     )
 
@@ -203,14 +231,22 @@ def _width(shape: Sequence[Any] | None) -> int | None:
     return last if isinstance(last, int) else None
 
 
-def _checked_inputs(session: Any, path: Path) -> list[tuple[str, bool]]:
-    """The inputs' names, and whether each is the one with the token ids."""
+def _activation(told: Mapping[str, str], path: Path) -> Activation:
+    for known in get_args(Activation):
+        if told.get("activation", "none") == known:
+            found: Activation = known
+            return found
+    raise NotConfigured(f"{path}: the metadata {PREFIX}activation is softmax or sigmoid")
+
+
+def _checked_inputs(session: Any, path: Path) -> list[str]:
+    """The inputs' names, that of the token ids first."""
     inputs = session.get_inputs()
     names = [value.name for value in inputs]
-    known = names[1:] in ([], ["attention_mask"])
+    known = len(set(names)) == len(names) and set(names[1:]) <= FILLED.keys()
     if not names or not known or any(value.type != IDS_TYPE for value in inputs):
         raise NotConfigured(
             f"{path} takes {[(value.name, value.type) for value in inputs]}; only token ids and "
-            f"an attention_mask, both {IDS_TYPE}, can be given"
+            f"then {' and '.join(FILLED)}, all {IDS_TYPE}, can be given"
         )
-    return [(name, position == 0) for position, name in enumerate(names)]
+    return names

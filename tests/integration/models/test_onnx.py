@@ -70,6 +70,64 @@ def tiny(path: Path, metadata: dict[str, str], *, rows: list[list[float]] | None
     return path
 
 
+def bert(path: Path, metadata: dict[str, str]) -> Path:
+    """What an exported encoder looks like: three inputs, logits, and a vector per token."""
+    words = [str(part) for part in ("texts", "words")]
+    inputs = ("input_ids", "attention_mask", "token_type_ids")
+    table = numpy.array([[1, 0], [0, 2], [4, 0]], dtype=numpy.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["attention_mask", "token_type_ids"], ["ones"]),
+            helper.make_node("Mul", ["input_ids", "ones"], ["ids"]),
+            helper.make_node("Gather", ["table", "ids"], ["hidden"]),
+            helper.make_node("ReduceSum", ["hidden", "axis"], ["logits"], keepdims=0),
+        ],
+        "bert",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, words) for name in inputs],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["texts", 2]),
+            helper.make_tensor_value_info("hidden", TensorProto.FLOAT, [*words, 2]),
+        ],
+        [
+            numpy_helper.from_array(table, "table"),
+            numpy_helper.from_array(numpy.array([1], dtype=numpy.int64), "axis"),
+        ],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(made, metadata)
+    onnx.save(made, str(path))
+    return path
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_an_exported_encoder_works_as_it_is(tmp_path: Path, activation: str) -> None:
+    metadata = {
+        **METADATA,
+        "dragoman.classify": "logits",
+        "dragoman.activation": activation,
+        "dragoman.embed": "hidden",
+        "dragoman.tokenizer": '{"kind": "hashed-words", "buckets": 3}',
+    }
+    model = OnnxModel(bert(tmp_path / "bert.onnx", metadata))
+    words = "one two three"
+    ids = model._tokenize(words)
+    hidden = numpy.array([[1, 0], [0, 2], [4, 0]], dtype=numpy.float32)[ids]
+    low, high = hidden.sum(axis=0)
+    found = model.classify(words).scores
+    if activation == "softmax":
+        assert sum(found.values()) == pytest.approx(1)
+        assert found["high"] == pytest.approx(1 / (1 + numpy.exp(low - high)), abs=1e-5)
+    else:
+        assert found["high"] == pytest.approx(1 / (1 + numpy.exp(-high)), abs=1e-5)
+    mean = hidden.mean(axis=0)
+    assert model.embed(words).vector == pytest.approx(mean / numpy.linalg.norm(mean), abs=1e-5)
+
+
+def test_an_activation_that_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NotConfigured, match="activation is softmax or sigmoid"):
+        OnnxModel(tiny(tmp_path / "tiny.onnx", {**METADATA, "dragoman.activation": "relu"}))
+
+
 def test_it_classifies_texts_that_it_was_not_trained_on(model: OnnxModel) -> None:
     right = [model.classify(text).label == topic for text, topic in PARAGRAPHS]
     assert len(right) >= 16
