@@ -14,7 +14,6 @@ from typing import Any
 from msgspec import Struct, field
 
 from dragoman_agents.models.errors import ModelError
-from dragoman_agents.models.openai_wire import count_or_none, text_or_none
 from dragoman_agents.models.port import (
     Attachment,
     Event,
@@ -28,6 +27,7 @@ from dragoman_agents.models.port import (
     Usage,
 )
 from dragoman_agents.models.tool_calls import arguments_of, keep_data, kept_data
+from dragoman_agents.models.wire_values import count_or_none, text_or_none
 
 __all__ = ["MessageBuilder", "message_arguments"]
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dragoman_agents.models.errors import ModelError, ModelErrorKind
-from dragoman_agents.models.openai_wire import count_or_none
 from dragoman_agents.models.port import (
     Attachment,
     Event,
@@ -26,6 +25,7 @@ from dragoman_agents.models.port import (
     Usage,
 )
 from dragoman_agents.models.tool_calls import arguments_of, keep_data, kept_data, tool_names
+from dragoman_agents.models.wire_values import count_or_none
 
 __all__ = ["ContentBuilder", "content_arguments"]
 

@@ -11,12 +11,7 @@ from typing import Any
 
 from dragoman_agents.models.errors import ModelError, ModelErrorKind
 from dragoman_agents.models.openai_schemas import is_strict_schema
-from dragoman_agents.models.openai_wire import (
-    address_of,
-    count_or_none,
-    refused,
-    text_or_none,
-)
+from dragoman_agents.models.openai_wire import address_of, refused
 from dragoman_agents.models.port import (
     Attachment,
     Event,
@@ -29,6 +24,7 @@ from dragoman_agents.models.port import (
     ToolCall,
     Usage,
 )
+from dragoman_agents.models.wire_values import count_or_none, text_or_none
 
 __all__ = ["ResponseBuilder", "response_arguments"]
 

@@ -27,14 +27,13 @@ from dragoman_agents.models.port import (
     ToolCall,
     Usage,
 )
+from dragoman_agents.models.wire_values import count_or_none, text_or_none
 
 __all__ = [
     "AnswerBuilder",
     "address_of",
     "chat_arguments",
-    "count_or_none",
     "refused",
-    "text_or_none",
 ]
 
 FINISHES: Mapping[str, Finish] = {
@@ -260,20 +259,3 @@ def _usage(usage: Any) -> Usage:
         reasoning_tokens=count_or_none(getattr(completion, "reasoning_tokens", None)),
         source="provider",
     )
-
-
-def count_or_none(value: Any) -> int | None:
-    """A count of tokens, or ``None`` for what is none."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and value >= 0 else None
-
-
-def text_or_none(value: Any) -> str | None:
-    """Text or ``None``.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"a member that should be text is {type(value).__name__}")
-    return value
