@@ -1,6 +1,7 @@
 """An agent without code: a model, a prompt and skills from the configuration file.
 
-Text is streamed as the model writes it; a skill with an output schema answers with JSON. Every
+Text is streamed as the model writes it; a skill with an output schema answers with JSON. Pictures
+and files in a task's message reach a model that takes them (``attachments``). Every
 task says which model served it, what it used and, where a price is declared, what it cost.
 """
 
@@ -12,6 +13,7 @@ from contextlib import aclosing
 from typing import Any
 
 from dragoman_agents.agent import Agent
+from dragoman_agents.attachments import attachments_of
 from dragoman_agents.configuration.tables import AgentDeclaration, SkillDeclaration
 from dragoman_agents.context import Context
 from dragoman_agents.ensembles.agents.declaring import declared_ensemble
@@ -23,6 +25,7 @@ from dragoman_agents.models.pricing import affordable_tokens, model_facts, price
 from dragoman_agents.models.providers import open_adapter
 from dragoman_agents.models.settings import ModelSettings
 from dragoman_agents.prompts import render_prompt
+from dragoman_bus.artifacts import ArtifactReference
 from dragoman_bus.protocol.errors import LocalError, NotConfigured
 
 __all__ = ["build_agent", "declared_agent"]
@@ -102,7 +105,12 @@ class _ModelSkill:
 
     async def run(self, input: Mapping[str, Any], ctx: Context) -> Any:
         """Ask the model and report what the call used, however it ended."""
-        request = self._request(input, ctx)
+
+        async def fetch(named: ArtifactReference) -> bytes:
+            # Not before it is needed: a bus in memory has no store.
+            return await ctx.artifacts.get(named)
+
+        request = self._request(input, ctx, await attachments_of(ctx.message, fetch))
         used, served = port.Usage(), self._settings.model
         try:
             if self._skill.is_structured:
@@ -123,11 +131,13 @@ class _ModelSkill:
             await ctx.status("The model's answer was cut off at its token limit.")
         return answer.data if self._skill.is_structured else answer.text
 
-    def _request(self, input: Mapping[str, Any], ctx: Context) -> Request:
+    def _request(
+        self, input: Mapping[str, Any], ctx: Context, attachments: tuple[port.Attachment, ...]
+    ) -> Request:
         remaining = ctx.deadline
         prompt = render_prompt(self._skill.prompt, self._skill.with_defaults(input))
         return Request(
-            messages=(Message(role="user", text=prompt),),
+            messages=(Message(role="user", text=prompt, attachments=attachments),),
             system=self._system,
             schema=self._skill.output_schema if self._skill.is_structured else None,
             max_output_tokens=self._most_tokens(ctx),

@@ -163,7 +163,8 @@ class ProviderAdapter(ABC):
         lacking = sorted(needed - self.capabilities)
         if lacking:
             what = " or ".join(lacking)
-            raise self._told(ModelError("invalid", f"the model {self.where} takes no {what}"))
+            wrong = f"the model {self.where} takes no {what}, by its configuration"
+            raise self._told(ModelError("invalid", wrong))
         return structs.replace(request, deadline=time.monotonic() + self._seconds_left(request))
 
     async def _guarded(

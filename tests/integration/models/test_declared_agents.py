@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
@@ -18,6 +19,7 @@ from dragoman_agents.models import ModelSettings, OpenAICompatible
 from dragoman_agents.models.settings import ListedPrice
 from dragoman_bus import Bus
 from dragoman_bus.client import Submission
+from dragoman_bus.protocol.a2a import Message, Part, Role, text_part
 from dragoman_bus.protocol.codec import encode
 from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.errors import NotConfigured, TaskCanceled, TaskFailed, TaskRejected
@@ -330,3 +332,55 @@ async def test_the_model_that_served_is_what_is_paid_for(
     assert large.usage is not None
     assert small.usage.cost == Cost(amount=0.000034, currency="EUR")
     assert large.usage.cost is UNSET
+
+
+def with_files(*parts: Part) -> Message:
+    """A message that asks about what is attached to it."""
+    return Message(
+        message_id="message-1",
+        role=Role.USER,
+        parts=[text_part("What is this?"), *parts],
+    )
+
+
+PICTURE = Part(raw=base64.b64encode(b"GIF89a").decode(), media_type="image/gif")
+
+
+async def test_pictures_in_the_message_reach_a_model_that_takes_them(
+    server: OpenAIServer, declaration: AgentDeclaration, serve: Serve
+) -> None:
+    assert declaration.model is not None
+    sighted = structs.replace(declaration.model, attachments=("image",))
+    bus = await serve(structs.replace(declaration, model=sighted))
+    there = Part(url="https://example.com/cat.png", media_type="image/png")
+    server.answer_with(Reply(pieces=("A cat",)))
+    assert (await bus.ask("summarize", with_files(PICTURE, there))).text == "A cat"
+    assert server.chats[0].body["messages"][-1]["content"] == [
+        {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lGODlh"}},
+        {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}},
+        {"type": "text", "text": "Summarize in 3 sentences: What is this?"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "words"),
+    [
+        (PICTURE, "MODEL_INVALID", "takes no image, by its configuration"),
+        (Part(raw="R0lGODlh"), "INVALID_INPUT", "needs its mediaType"),
+        (Part(raw="?", media_type="image/gif"), "INVALID_INPUT", "not base64"),
+    ],
+    ids=["a-blind-model", "no-media-type", "no-base64"],
+)
+async def test_a_picture_that_cannot_be_used_is_refused_and_not_dropped(
+    server: OpenAIServer,
+    declaration: AgentDeclaration,
+    serve: Serve,
+    part: Part,
+    code: str,
+    words: str,
+) -> None:
+    bus = await serve(declaration)
+    with pytest.raises((TaskFailed, TaskRejected), match=words) as failed:
+        await bus.ask("summarize", with_files(part))
+    assert failed.value.code == code
+    assert server.chats == []
