@@ -1,8 +1,7 @@
 """What the failures of all providers reached by HTTP have in common: statuses, waits, sentences.
 
 What only one provider says (codes, types, its SDK's exceptions) stands in its own module, as in
-``openai_failures``. Needs ``httpx2``, which each of the SDKs brings, so only those modules import
-this one.
+``openai_failures``.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ import email.utils
 import math
 import re
 from collections.abc import Mapping
-
-import httpx2
 
 from dragoman_agents.models.errors import ModelErrorKind
 
@@ -67,6 +64,8 @@ def connection_kind(error: BaseException) -> ModelErrorKind | None:
     SDKs wrap what happens before the answer begins; what breaks in the middle of a stream comes
     from the HTTP library as it is.
     """
+    import httpx2  # each of the SDKs that ask this brings it; who asks for statuses may have none
+
     if isinstance(error, TimeoutError | httpx2.TimeoutException):
         return "timeout"
     if isinstance(error, OSError | httpx2.TransportError | httpx2.StreamError):
