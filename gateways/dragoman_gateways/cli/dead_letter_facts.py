@@ -10,9 +10,8 @@ from rich.text import Text
 
 from dragoman_bus.client import DeadLetter
 from dragoman_bus.protocol.contracts import OUTPUT_ARTIFACT
-from dragoman_bus.protocol.payloads import ErrorObject
-from dragoman_gateways.cli.output import printable
 from dragoman_gateways.cli.presenting import parts_text
+from dragoman_gateways.cli.tables import cell, make_table
 from dragoman_gateways.cli.task_facts import (
     attempt_lines,
     error_words,
@@ -21,35 +20,28 @@ from dragoman_gateways.cli.task_facts import (
     print_facts,
     whom,
 )
-from dragoman_gateways.cli.words import clock_time, source_name
+from dragoman_gateways.cli.words import clock_time, list_time, source_name
 
 __all__ = ["letter_document", "letter_summary", "letters_table", "print_letter"]
 
 
 def letters_table(letters: list[DeadLetter], *, settled: bool) -> Table:
     """Dead letters as people read them; with ``settled``, what became of each."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    headings = ["TASK", "SKILL", "FAILED", "ATTEMPTS", "ERROR"]
-    for heading in [*headings, "SETTLED"] if settled else headings:
-        table.add_column(heading, justify="right" if heading == "ATTEMPTS" else "left")
+    headings = ["TASK", "FAILED", "ATTEMPTS", "SKILL", "ERROR"]
+    table = make_table([*headings, "SETTLED"] if settled else headings)
     for letter in letters:
         data = letter.data
         cells: list[Text | str] = [
-            Text(printable(data.task_id), overflow="fold"),
-            Text(printable(data.submission.skill), style="bold"),
-            Text(clock_time(letter.failed_at), style="dim"),
+            cell(data.task_id),
+            cell(list_time(letter.failed_at), "dim"),
             str(len(data.attempts)),
-            Text(printable(_short(data.error)), style="red"),
+            cell(data.submission.skill, "bold"),
+            cell(error_words(data.error).partition("\n")[0], "red"),
         ]
         if settled:
-            cells.append(Text(printable(_settlement_words(letter)), style="dim"))
+            cells.append(cell(_settlement_words(letter), "dim"))
         table.add_row(*cells)
     return table
-
-
-def _short(error: ErrorObject) -> str:
-    words = error_words(error).partition("\n")[0]
-    return words if len(words) <= 100 else f"{words[:99]}…"
 
 
 def _settlement_words(letter: DeadLetter) -> str:

@@ -6,7 +6,6 @@ import sys
 from dataclasses import dataclass
 
 from rich.table import Table
-from rich.text import Text
 
 from dragoman_bus.client import Bus, DurableTask, TaskSummary, connect
 from dragoman_bus.protocol.a2a import TaskState
@@ -25,8 +24,9 @@ from dragoman_gateways.cli.presenting import (
     state_word,
 )
 from dragoman_gateways.cli.settings import Settings
+from dragoman_gateways.cli.tables import cell, make_table
 from dragoman_gateways.cli.task_facts import print_task, task_document
-from dragoman_gateways.cli.words import clock_time, source_name
+from dragoman_gateways.cli.words import list_time
 
 __all__ = ["Query", "cancel_task", "get_task", "list_tasks", "reply_to_task", "watch_task"]
 
@@ -170,23 +170,14 @@ async def _page(bus: Bus, query: Query) -> list[TaskSummary]:
 
 
 def _table(tasks: list[TaskSummary]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("TASK", "STATE", "SKILL", "AGENT", "ATTEMPT", "SUBMITTED", "BY"):
-        # An id that is cut cannot be copied.
-        table.add_column(
-            heading,
-            justify="right" if heading == "ATTEMPT" else "left",
-            overflow="fold" if heading == "TASK" else "ellipsis",
-            no_wrap=heading != "TASK",
-        )
+    table = make_table(("TASK", "STATE", "SUBMITTED", "ATTEMPT", "SKILL", "AGENT"))
     for task in tasks:
         table.add_row(
-            Text(printable(task.task_id)),
-            Text(state_word(task.state), style=state_style(task.state)),
-            Text(printable(task.skill), style="bold"),
-            Text(printable(task.agent or "")),
+            cell(task.task_id),
+            cell(state_word(task.state), state_style(task.state)),
+            cell(list_time(task.submitted_at), "dim"),
             str(task.attempt or ""),
-            Text(clock_time(task.submitted_at), style="dim"),
-            Text(printable(source_name(task.submitted_by)), style="dim"),
+            cell(task.skill, "bold"),
+            cell(task.agent or ""),
         )
     return table

@@ -14,6 +14,7 @@ __all__ = [
     "NO_MODEL",
     "clock_time",
     "duration",
+    "list_time",
     "model_name",
     "plural",
     "short_digest",
@@ -42,6 +43,12 @@ def clock_time(timestamp: str, *, fraction: bool = False) -> str:
     moment = datetime.fromtimestamp(parse_timestamp(timestamp))
     text = f"{moment:%Y-%m-%d %H:%M:%S}"
     return f"{text}.{moment.microsecond // 1000:03d}" if fraction else text
+
+
+def list_time(timestamp: str) -> str:
+    """The time of a moment today; the day of an earlier one."""
+    moment = datetime.fromtimestamp(parse_timestamp(timestamp))
+    return f"{moment:%H:%M:%S}" if moment.date() == datetime.now().date() else f"{moment:%Y-%m-%d}"
 
 
 def source_name(source: str) -> str:
