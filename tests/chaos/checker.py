@@ -216,7 +216,20 @@ def _kept(promise: Promise, log: TaskLog, final: TaskFinal) -> list[str]:
         return [f"it ended in {state.value}"]
     expected = order.expected if order.kind != "steps" else _of_steps(log)
     text = _output(log)
-    return [] if text == expected else [f"its output is {text[:60]!r}, not {expected!r:.60}"]
+    if text != expected:
+        return [f"its output is {text[:60]!r}, not {expected!r:.60}"]
+    if order.kind == "stream" and _streamed(log) != expected:
+        return ["a later attempt streamed again what the log had"]
+    return []
+
+
+def _streamed(log: TaskLog) -> str:
+    """All text that was ever streamed; an entry counts once, also when it was stored twice."""
+    pieces = {
+        (update.data.attempt, update.data.sequence): update.data.artifact_update.artifact.parts
+        for update in log.of("update", TaskArtifact)
+    }
+    return "".join(str(part.text) for parts in pieces.values() for part in parts)
 
 
 def _of_steps(log: TaskLog) -> str:

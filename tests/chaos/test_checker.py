@@ -222,6 +222,16 @@ def test_a_wrong_output_is_found() -> None:
     assert "output" in str(report.violations)
 
 
+def test_an_output_that_is_streamed_again_is_found() -> None:
+    order = msgspec.structs.replace(ORDER, kind="stream")
+    whole = final(2, 3)[1]
+    streamed = msgspec.structs.replace(
+        whole, data=msgspec.structs.replace(whole.data, artifacts=UNSET)
+    )
+    entries = [submitted(), claim(1), chunk(1, 2), claim(2)]
+    assert found("streamed again", judged(*entries, chunk(2, 2), ("state", streamed), order=order))
+
+
 def test_a_cancel_nobody_asked_for_is_found() -> None:
     report = judged(submitted(), claim(1), final(1, 2, state=TaskState.CANCELED))
     assert "nobody asked" in str(report.violations)

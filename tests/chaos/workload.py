@@ -139,7 +139,7 @@ def chaos_agent(concurrency: int = 8) -> Agent:
         for index in range(size):
 
             async def work() -> str:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.15)
                 # Another value each time it is done, so that a step done twice shows.
                 return f"{word}.{random.getrandbits(48):012x} "
 

@@ -70,6 +70,7 @@ class DurableTask:
         self._sender = sender
         self._store = LogStore(transport.streams())
         self._log = log
+        self._given: int | None = None
         self._contract = contract
 
     @property
@@ -106,8 +107,11 @@ class DurableTask:
 
     @property
     def position(self) -> int:
-        """The position of the last entry that was read here; ``updates`` can go on after it."""
-        return self._log.position
+        """Where ``updates`` can go on later: the position of the last entry that was given here.
+
+        More may have been read ahead. Of a task that is not followed, that of the last one read.
+        """
+        return self._log.position if self._given is None else self._given
 
     @property
     def question(self) -> str | None:
@@ -130,10 +134,14 @@ class DurableTask:
             TaskRejected: ``TASK_NOT_FOUND`` when there is no such task.
             DeadlineExceeded: the supervisor did not end it in time.
         """
-        async with contextlib.aclosing(self.entries(after=after)) as entries:
+        async with contextlib.aclosing(self._follow(after)) as entries:
             async for entry in entries:
-                for update in updates_of(entry, self._log):
+                updates = updates_of(entry, self._log)
+                for update in updates[:-1]:
                     yield update
+                self._given = entry.position
+                if updates:
+                    yield updates[-1]
 
     async def entries(self, *, after: int = 0) -> AsyncGenerator[LogEntry, None]:
         """The entries of the log in order, those after a position, up to and with the end.
@@ -144,8 +152,15 @@ class DurableTask:
             TaskRejected: ``TASK_NOT_FOUND`` when there is no such task.
             DeadlineExceeded: the supervisor did not end it in time.
         """
+        async with contextlib.aclosing(self._follow(after)) as entries:
+            async for entry in entries:
+                self._given = entry.position
+                yield entry
+
+    async def _follow(self, after: int) -> AsyncGenerator[LogEntry, None]:
         async with LogReader(self._transport, self._store, self.task_id, after=after) as reader:
             self._log = self._found(reader.log)
+            self._given = after
             while reader.has_next or not reader.log.ended:
                 yield await self._in_time(reader)
 

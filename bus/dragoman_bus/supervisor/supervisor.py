@@ -31,6 +31,7 @@ from dragoman_bus.supervisor.controls import CANCEL_GRACE_SECONDS, Controls
 from dragoman_bus.supervisor.intake import Intake
 from dragoman_bus.supervisor.leadership import Leadership
 from dragoman_bus.supervisor.queues import QueueMaker
+from dragoman_bus.supervisor.room import LogRoom
 from dragoman_bus.supervisor.timers import Timers
 from dragoman_bus.supervisor.turns import Turns
 from dragoman_bus.transports.port import BucketSettings, Transport
@@ -40,7 +41,8 @@ __all__ = ["Supervisor", "supervising"]
 
 logger = logging.getLogger("dragoman.supervisor")
 
-ACK_WAIT_SECONDS = 15.0
+ACK_WAIT_SECONDS = 5.0
+"""After so long, what a supervisor died over is dealt with by the next one; twice does no harm."""
 RETRY_SECONDS = 1.0
 
 
@@ -79,7 +81,7 @@ class Supervisor:
             replicas=self.settings.replicas,
         )
         self._acting: list[Intake] = []
-        self._queue_maker: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -107,7 +109,11 @@ class Supervisor:
         await self._leadership.resign()
 
     async def _begin(self) -> None:
-        self._queue_maker = asyncio.create_task(QueueMaker(self._transport, self.settings).run())
+        streams = self._transport.streams()
+        self._watching = [
+            asyncio.create_task(QueueMaker(self._transport, self.settings).run()),
+            asyncio.create_task(LogRoom(streams).run()),
+        ]
         for intake in self._intakes():
             self._acting.append(intake)
             await self._insist(intake)
@@ -123,10 +129,11 @@ class Supervisor:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _stop_acting(self) -> None:
-        if self._queue_maker is not None:
-            self._queue_maker.cancel()
-            await asyncio.wait([self._queue_maker])
-            self._queue_maker = None
+        for task in self._watching:
+            task.cancel()
+        if self._watching:
+            await asyncio.wait(self._watching)
+        self._watching = []
         while self._acting:
             with contextlib.suppress(DragomanError):
                 await self._acting.pop().stop()

@@ -6,20 +6,26 @@ not a supervisor was running.
 
 from __future__ import annotations
 
+import logging
 import time
 
 from dragoman_bus.durable.closing import close_task
 from dragoman_bus.durable.ending import Ending
+from dragoman_bus.durable.layout import TIMER_STREAM
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.error_objects import error_object
+from dragoman_bus.protocol.errors import DragomanError
+from dragoman_bus.protocol.subjects import due_subject
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.supervisor.controls import canceled
 from dragoman_bus.supervisor.intake import Later
 from dragoman_bus.transports.streams import Pulled
 
 __all__ = ["Timers"]
+
+logger = logging.getLogger("dragoman.supervisor")
 
 WORKER_FIRST_SECONDS = 2.0
 EARLY_SECONDS = 60.0
@@ -47,6 +53,8 @@ class Timers:
         log = await close_task(
             self._store, self._sender, task_id, lambda log: self._judge(log, pulled.delivery)
         )
+        if log.ended:
+            await self._forget(task_id)
         if log.ended or log.submission is None or log.deadline is None:
             return
         if self._overdue(log):
@@ -54,6 +62,13 @@ class Timers:
         # It came too early: another submission under this id wanted another deadline, or the
         # clocks differ. The log's deadline is the one that counts.
         raise Later(min(EARLY_SECONDS, max(0.1, log.deadline - time.time())))
+
+    async def _forget(self, task_id: str) -> None:
+        """Delete what schedules have delivered, which would stay for as long as logs do."""
+        try:
+            await self._store.streams.purge(TIMER_STREAM, due_subject(task_id))
+        except DragomanError as error:
+            logger.info("what came due for task %s stays for a while: %s", task_id, error)
 
     def _judge(self, log: LogFold, delivery: int) -> Ending | None:
         if log.cancel is not None:

@@ -1,0 +1,85 @@
+"""Lists in pages and by every property, and streams that are taken up again at any position."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from dragoman_agents import Agent, Context
+from dragoman_bus.client.durable import TaskSummary
+from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent, TaskState
+from tests.integration.durable.conftest import House
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_lists_fit_all_that_is_asked_for_and_go_on_after_any_page(house: House) -> None:
+    await house.supervisor()
+    bus = await house.bus()
+    began = time.time()
+    made = [
+        await bus.submit(skill, "x", delivery="durable", context_id=context)
+        for skill, context in [("early", "a"), ("late", "a"), ("early", "b"), ("late", "b")]
+    ]
+    await made[0].cancel()
+
+    async def listed(**filters: object) -> list[str]:
+        found = [task async for task in bus.durable.tasks(**filters)]  # type: ignore[arg-type]
+        return [task.task_id for task in found if task.task_id in {m.task_id for m in made}]
+
+    ids = [task.task_id for task in made]
+    assert await listed() == ids
+    assert await listed(skill="early") == [ids[0], ids[2]]
+    assert await listed(context_id="b") == ids[2:]
+    assert await listed(state=TaskState.CANCELED) == [ids[0]]
+    assert await listed(skill="early", context_id="b", state=TaskState.SUBMITTED) == [ids[2]]
+    assert await listed(since=began - 1) == ids
+    assert await listed(until=began - 1) == []
+    assert await listed(since=time.time() + 60) == []
+    pages: list[TaskSummary] = []
+    while True:
+        after = pages[-1].position if pages else 0
+        page = bus.durable.tasks(since=began - 1, after=after)
+        first = await anext(page, None)
+        if first is None:
+            break
+        pages.append(first)
+    assert [task.task_id for task in pages] == ids
+
+
+async def test_a_stream_is_taken_up_again_after_any_position(house: House) -> None:
+    await house.supervisor()
+    agent = Agent("reciter")
+
+    @agent.skill
+    async def count_up(text: str, *, ctx: Context) -> str:
+        for number in range(20):
+            await ctx.emit(f"{number} ")
+            await ctx.status(f"at {number}")
+        return "".join(f"{number} " for number in range(20))
+
+    await house.serve(agent)
+    bus = await house.bus()
+    task = await bus.submit("count_up", "x", delivery="durable")
+    heard, position = "", 0
+    async for update in task:
+        heard += _text(update)
+        position = task.position
+        # Others have been stored meanwhile, and were not given here yet.
+        await (await house.bus()).durable.task(task.task_id).result()
+        if len(heard) > 10:
+            break
+    rest = (await house.bus()).durable.task(task.task_id)
+    async for update in rest.updates(after=position):
+        heard += _text(update)
+    # Nothing twice and nothing left out, whatever was stored together.
+    assert heard == (await task.result()).text
+    again = "".join([_text(update) async for update in rest.updates()])
+    assert again == heard
+
+
+def _text(update: object) -> str:
+    if not isinstance(update, TaskArtifactUpdateEvent):
+        return ""
+    return "".join(str(part.text) for part in update.artifact.parts)
