@@ -325,7 +325,7 @@ class Instance:
             outcome = await self._run(job)
             await self._finish(job, outcome)
         except asyncio.CancelledError:
-            await self._finish(job, _canceled(job))
+            await self._finish(job, job.canceled_outcome())
         except Released:
             self.shelf.forget(job)
         finally:
@@ -375,12 +375,12 @@ class Instance:
         job.cancel(msgspec.structs.replace(reason, side_effects=begun))
         if job.work is None:
             self._queue.remove(job)
-            self._replier.run_soon(self._finish(job, _canceled(job)))
+            self._replier.run_soon(self._finish(job, job.canceled_outcome()))
             self._next()
 
     async def finalize(self, job: Job) -> None:
         """End a task whose skill ignores its cancellation; its slot stays taken."""
-        await self._finish(job, _canceled(job))
+        await self._finish(job, job.canceled_outcome())
 
     def _refuse(self, delivery: Delivery, error: DragomanError) -> None:
         self.totals.refused += 1
@@ -394,9 +394,3 @@ class Instance:
             self._replier.answer(delivery.reply, self.sender.wrap(ErrorMessage, data))
         except DragomanError as failure:
             logger.warning("no error could be sent: %s", failure)
-
-
-def _canceled(job: Job) -> Outcome:
-    reason = job.cancel_reason or error_object("CANCELED", "the agent stopped")
-    ended = TaskState.CANCELED if reason.code == "CANCELED" else TaskState.FAILED
-    return Outcome(state=ended, error=reason, usage=job.usage)

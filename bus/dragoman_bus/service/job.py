@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UnsetType
 
 from dragoman_bus.protocol.a2a import Artifact, Message, TaskState
+from dragoman_bus.protocol.error_objects import error_object
 from dragoman_bus.protocol.errors import LocalError
 from dragoman_bus.protocol.fold import TaskFold
 from dragoman_bus.protocol.messages import TaskSnapshot
@@ -193,6 +194,12 @@ class Job:
             self.canceled_at = time.monotonic()
             if self.work is not None:
                 self.work.cancel()
+
+    def canceled_outcome(self) -> Outcome:
+        """How a stopped task ends: failed when it was not its caller who stopped it."""
+        reason = self.cancel_reason or error_object("CANCELED", "the agent stopped")
+        ended = TaskState.CANCELED if reason.code == "CANCELED" else TaskState.FAILED
+        return Outcome(state=ended, error=reason, usage=self.usage)
 
     def _deadline(self) -> float | None:
         limits = self.data.limits
