@@ -10,18 +10,19 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any
 
 from dragoman_agents.agent import Agent
 from dragoman_agents.execution import SkillRunner
 from dragoman_bus.client import Bus
-from dragoman_bus.protocol.errors import BusUnavailable
+from dragoman_bus.protocol.errors import BusUnavailable, LocalError
 from dragoman_bus.service import Instance, InstanceLimits, Serving, Worker
 from dragoman_bus.transports.port import Transport
 
-__all__ = ["DEFAULT_GRACE_SECONDS", "DEFAULT_LEASE_SECONDS", "serve", "serving"]
+__all__ = ["DEFAULT_GRACE_SECONDS", "DEFAULT_LEASE_SECONDS", "StoppedEarly", "serve", "serving"]
 
 logger = logging.getLogger("dragoman.agents")
 
@@ -29,6 +30,12 @@ DEFAULT_GRACE_SECONDS = 30.0
 DEFAULT_LEASE_SECONDS = 10.0
 DEFAULT_ACK_WAIT_SECONDS = 30.0
 """That of the queues (``DurableSettings.ack_wait``), or less."""
+
+
+class StoppedEarly(LocalError):
+    """The agent was told to stop before it was served."""
+
+    default_code = "CANCELED"
 
 
 @asynccontextmanager
@@ -39,18 +46,20 @@ async def serving(
     lease_seconds: float = DEFAULT_LEASE_SECONDS,
     grace_seconds: float = DEFAULT_GRACE_SECONDS,
     ack_wait: float = DEFAULT_ACK_WAIT_SECONDS,
+    stop: asyncio.Event | None = None,
 ) -> AsyncIterator[Instance]:
     """Serve ``agent`` over a connected transport while the context is open, then drain.
 
-    Its stop hooks run at the end.
+    Its stop hooks run at the end. ``stop`` ends a start that waits for others.
 
     Raises:
         NotConfigured: the agent has no skill.
+        StoppedEarly: ``stop`` was set before the agent was announced.
         BusUnavailable: the server has no JetStream, or refuses a subject.
     """
     limits = InstanceLimits(slots=agent.concurrency, queue=agent.queue, lease_seconds=lease_seconds)
     async with agent.open(), Bus(transport, name=agent.name[:50]) as bus:
-        await agent.start(bus)
+        await _unless_stopped(agent.start(bus), stop)
         announce = agent.announcement()
         threads = ThreadPoolExecutor(agent.concurrency, thread_name_prefix=f"dragoman-{agent.name}")
         runner = SkillRunner(agent, bus, threads)
@@ -85,6 +94,24 @@ def _worker(transport: Transport, instance: Instance, ack_wait: float) -> Worker
         return None
 
 
+async def _unless_stopped(starting: Coroutine[Any, Any, None], stop: asyncio.Event | None) -> None:
+    """Start the agent, which may wait for others as long as it takes."""
+    if stop is None:
+        await starting
+        return
+    started = asyncio.ensure_future(starting)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({started, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            raise StoppedEarly("stopped while the agent was starting")
+        started.result()
+    finally:
+        for future in (started, stopped):
+            future.cancel()
+        await asyncio.gather(started, stopped, return_exceptions=True)
+
+
 async def serve(
     agent: Agent,
     server: str | None = None,
@@ -117,6 +144,7 @@ async def serve(
                 lease_seconds=lease_seconds,
                 grace_seconds=grace_seconds,
                 ack_wait=ack_wait,
+                stop=stop,
             ) as instance:
                 logger.info("agent %s serves as %s", agent.name, instance.id)
                 waits = [
@@ -126,6 +154,8 @@ async def serve(
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 for wait in waits:
                     wait.cancel()
+        except StoppedEarly:
+            return
         finally:
             await transport.close()
 

@@ -35,6 +35,7 @@ _BLAME: dict[str, Blame] = {
     "PAYLOAD_TOO_LARGE": "request",
     "INVALID_OUTPUT": "request",
     "DELEGATION_LOOP": "request",
+    "ABSTAINED": "request",
     "DEADLINE_EXCEEDED": "caller",
     "LIMIT_EXCEEDED": "caller",
     "FLOW_EXCEEDED": "caller",

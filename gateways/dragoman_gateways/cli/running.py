@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 
 from dragoman_agents import Agent, load_agent, serving
+from dragoman_agents.serving import StoppedEarly
 from dragoman_bus.protocol.errors import DragomanError, NotConfigured
 from dragoman_bus.service import Instance
 from dragoman_bus.transports.nats import connect_nats
@@ -103,11 +104,14 @@ async def _serve(what: Serving, agent: Agent, settings: Settings) -> ExitCode:
                 transport,
                 lease_seconds=what.lease_seconds or DEFAULT_LEASE_SECONDS,
                 grace_seconds=what.drain_seconds,
+                stop=stop,
             ) as instance:
                 _say_ready(agent, instance, settings)
                 await _until_stopped(stop, instance)
                 if not settings.json:
                     error_console().print("draining; Ctrl-C again leaves at once", style="dim")
+        except StoppedEarly:
+            return ExitCode.OK
         finally:
             await transport.close()
     return ExitCode.OK

@@ -34,6 +34,8 @@ __all__ = [
 ENOUGH_LABELS = 50
 """From so many labels on weights are learned together; before, from each member's own account."""
 MOST_LABELS = 1000
+MOST_ANSWERS = 5000
+"""Of all labels together: the document has to fit into one message."""
 SMALLEST_WEIGHT = 1e-3
 
 Basis = Literal["equal", "given", "accounts", "labels"]
@@ -127,6 +129,8 @@ def observe_label(learned: Learned, label: Label, memory: float) -> None:
         table[name] = (tally[0] + is_right, tally[1] + 1.0)
     learned.labels.append(label)
     del learned.labels[:-MOST_LABELS]
+    while sum(len(one.answers) for one in learned.labels) > MOST_ANSWERS:
+        del learned.labels[0]
     learned.count += 1
 
 

@@ -40,6 +40,8 @@ __all__ = ["FeedbackResult", "Learning"]
 KEEP_SECONDS = 86_400.0
 """How long the answers to a task are kept for a label that comes later."""
 LARGEST_BALLOT = 64 * 1024
+MOST_WRITES = 64
+"""Where tasks end faster than the store takes ballots, some are not kept."""
 SAVE_SECONDS = 1.0
 GROWTH = 1.05
 """Weights are learned again when there are so many times more labels than the last time."""
@@ -132,7 +134,9 @@ class Learning:
 
     def remember(self, task_id: str, ballot: Ballot) -> None:
         """Keep the answers to a task, in the background, in case somebody judges them."""
-        if self._store is not None and len(msgspec.json.encode(ballot)) <= LARGEST_BALLOT:
+        if self._store is None or len(self._background) >= MOST_WRITES:
+            return
+        if len(msgspec.json.encode(ballot)) <= LARGEST_BALLOT:
             key = f"votes.{self._owner}.{task_id}"
             self._soon(self._store.put(key, ballot, ttl=KEEP_SECONDS))
 
