@@ -99,6 +99,7 @@ class FailoverRun:
             ``None`` never does. A hedge obeys ``fallback`` too.
         attempts_per_target: How often one target is asked at most.
         deadline: When the task ends, on the same clock as ``now``.
+        preferred: Who should answer and is not there: it sets the price instead of the first.
     """
 
     def __init__(
@@ -110,15 +111,17 @@ class FailoverRun:
         hedge_percentile: float | None = None,
         attempts_per_target: int = 8,
         deadline: float | None = None,
+        preferred: Target | None = None,
     ) -> None:
         if not targets:
             raise ValueError("failover needs at least one target")
-        first = targets[0]
+        first = preferred or targets[0]
         self.allowed = tuple(
             target
-            for index, target in enumerate(targets)
-            if index == 0 or may_fall_back(fallback, first, target)
+            for target in targets
+            if target is first or may_fall_back(fallback, first, target)
         )
+        self._preferred = preferred
         self.barred = tuple(t.name for t in targets if t not in self.allowed)
         self.attempts: list[Attempt] = []
         self._book = book
@@ -221,7 +224,8 @@ class FailoverRun:
             return f"{last.target} failed: {last.code}"
         first = self.allowed[0]
         if target is first:
-            return "first choice"
+            absent = self._preferred
+            return "first choice" if absent is None else f"{absent.name} is not there"
         return f"{first.name} cools down: {self._book.of(first.name).code}"
 
     def _give_up(self, now: float) -> GiveUp:
@@ -232,5 +236,5 @@ class FailoverRun:
             f"all that may be asked have failed{barred}",
             code or "INTERNAL",
             tuple(self.attempts),
-            min(waits),
+            min(waits, default=None),
         )

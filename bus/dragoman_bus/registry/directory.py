@@ -106,6 +106,10 @@ class Directory:
             if view.offers(agent=agent, skill=skill, tags=wanted, contract=contract)
         ]
 
+    def announcements(self, agent: str) -> list[AnnounceData]:
+        """What an agent has said of itself, also one that is not there now."""
+        return [announce for announce in self._cards.values() if announce.agent == agent]
+
     def lease(self, agent: str, instance: str) -> LeaseData | None:
         """The lease of one instance."""
         return self._leases.get(f"inst.{agent}.{instance}")

@@ -15,7 +15,7 @@ from dragoman_agents.models.errors import ModelError
 from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent
 from dragoman_bus.protocol.contracts import text_of
 from dragoman_bus.protocol.errors import RemoteError, TaskFailed
-from dragoman_bus.protocol.payloads import Cost
+from dragoman_bus.protocol.payloads import Cost, InstanceState
 from tests.support.ensemble_stage import Stage, account_of, outcomes_of, report_of
 
 pytestmark = pytest.mark.anyio
@@ -170,6 +170,27 @@ async def test_money_is_never_spent_that_nobody_allowed(
     assert account.served_by == who
     if fallback != "any":
         assert "does not allow" in str(report_of(account, "dear").why)
+
+
+async def test_who_is_not_there_still_sets_the_price(play: Stage) -> None:
+    first = await play.member("first", "a", price=1.0)
+    await play.member("dear", "b", price=50.0)
+    await play.member("cheap", "c", price=0.5)
+    await play.serve(failover("steady", skill="guess", members=["first", "dear", "cheap"]))
+    await play.serve(failover("unlucky", skill="guess", members=["never-seen", "dear", "cheap"]))
+    assert (await play.ask("steady")).value == "a"
+    first.state = InstanceState.DRAINING
+    directory = await play.bus.directory()
+    async with asyncio.timeout(15):
+        await directory.wait_for(lambda views: not all(view.is_ready for view in views))
+
+    result = await play.ask("steady")
+
+    assert result.value == "c"
+    assert "first is not there" in account_of(result).reason
+    # Of one that nobody has ever seen no price is known, so nothing is the same price.
+    with pytest.raises(TaskFailed, match="not allowed by price: dear, cheap"):
+        await play.ask("unlucky")
 
 
 async def test_a_second_one_is_asked_when_the_first_takes_unusually_long(play: Stage) -> None:

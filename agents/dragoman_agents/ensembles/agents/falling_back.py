@@ -10,6 +10,7 @@ from typing import Any
 from dragoman_agents.agent import Agent
 from dragoman_agents.configuration.ensembles import FailoverTable
 from dragoman_agents.ensembles.agents.base import Ensemble, Task, configured
+from dragoman_agents.ensembles.agents.members import MemberView
 from dragoman_agents.ensembles.agents.shared_health import SharedHealth
 from dragoman_agents.ensembles.agents.trying import Attempts
 from dragoman_bus.client import Bus
@@ -39,10 +40,24 @@ class Failover(Ensemble[FailoverTable]):
 
     async def answer(self, task: Task, input: Any) -> Any:
         """The first answer there is."""
-        attempts = Attempts(task, task.members, self.health, self.table)
+        preferred = await self._absent_first(task)
+        attempts = Attempts(task, task.members, self.health, self.table, preferred=preferred)
         call, why = await attempts.first_answer()
         task.tell("served", f"{call.name}: {why}", attempts.reports(call), chosen=call)
         return call.value
+
+    async def _absent_first(self, task: Task) -> MemberView | None:
+        """The member named first, when it is not there: what it costs is known all the same."""
+        named = self.roster.named
+        if not named or any(member.name == named[0].agent for member in task.members):
+            return None
+        directory = await task.ctx.bus.directory()
+        models = [
+            facts
+            for announce in directory.announcements(named[0].agent)
+            for facts in announce.models or ()
+        ]
+        return MemberView(member=named[0], models=tuple(models))
 
 
 def failover(

@@ -163,7 +163,7 @@ class Learning:
                 code="NOT_CONFIGURED",
             )
         await asyncio.gather(*self._background, return_exceptions=True)
-        ballot = await self._store.read(f"votes.{self._owner}.{task_id}", Ballot)
+        ballot = await self._ballot(self._store, task_id)
         if ballot is None:
             raise InvalidInput(
                 f"{self._owner} keeps no answers of task {task_id}: they are kept for "
@@ -175,6 +175,15 @@ class Learning:
         await quietly(self._store.delete(f"votes.{self._owner}.{task_id}"))
         await self._fit()
         return self._taught(label)
+
+    async def _ballot(self, store: Store, task_id: str) -> Ballot | None:
+        """What was said to a task; another replica may be just about to write it."""
+        for pause in (0.0, 0.1, 0.3):
+            await asyncio.sleep(pause)
+            ballot = await store.read(f"votes.{self._owner}.{task_id}", Ballot)
+            if ballot is not None:
+                return ballot
+        return None
 
     def _judge(self, ballot: Ballot, truth: Any, right: bool | None, subject: str | None) -> Label:
         about = ballot.subject if subject is None else subject

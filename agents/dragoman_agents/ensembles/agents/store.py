@@ -22,7 +22,7 @@ __all__ = ["ENSEMBLE_BUCKET", "Store", "quietly"]
 logger = logging.getLogger("dragoman.ensembles")
 
 ENSEMBLE_BUCKET = "dragoman_ensembles"
-MAXIMUM_BYTES = 256 * 1024 * 1024
+MAXIMUM_BYTES = 64 * 1024 * 1024
 ATTEMPTS = 50
 Document = TypeVar("Document", bound=msgspec.Struct)
 

@@ -50,6 +50,7 @@ class Attempts:
         order: Whom to ask, the preferred one first; it sets the price.
         health: What is known of them.
         options: How to go about it.
+        preferred: The member that should answer and is not there; it sets the price.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class Attempts:
         order: Sequence[MemberView],
         health: SharedHealth,
         options: TryingOptions,
+        *,
+        preferred: MemberView | None = None,
     ) -> None:
         self._task = task
         self._health = health
@@ -66,6 +69,7 @@ class Attempts:
         self._refused: dict[str, str] = {}
         self._whys: dict[str, str] = {}
         self._order = order
+        self._preferred = preferred
 
     async def first_answer(self) -> tuple[Call, str]:
         """The call that answered, and why this member was asked.
@@ -73,7 +77,10 @@ class Attempts:
         Raises:
             TaskFailed: nobody answered; the account is told.
         """
-        targets = self._affordable()
+        targets = self._priced(self._order)
+        preferred: Target | None = None
+        if self._preferred is not None:
+            preferred, *targets = self._priced([self._preferred, *self._order])
         if not targets:
             raise self._task.abstain("no member may be asked", self.reports(None))
         run = FailoverRun(
@@ -84,6 +91,7 @@ class Attempts:
             hedge_percentile=None if self._task.ctx.is_durable else self._options.hedge_percentile,
             attempts_per_target=self._options.attempts_per_member,
             deadline=time.monotonic() + self._task.calls.remaining,
+            preferred=preferred,
         )
         for name in run.barred:
             self._refused[name] = f"fallback = {self._options.fallback!r} does not allow its price"
@@ -154,12 +162,12 @@ class Attempts:
             call.error = TaskFailed(words, code="MODEL_TIMEOUT", side_effects="possible")
         return call
 
-    def _affordable(self) -> list[Target]:
-        """The members with their prices, in the currency of the first."""
+    def _priced(self, members: Sequence[MemberView]) -> list[Target]:
+        """These with their prices, in the currency of the first whose price is known."""
         spending = self._task.calls.spending
         targets: list[Target] = []
         currency: str | None = None
-        for member in self._order:
+        for member in members:
             expected = spending.expected(member)
             price: float | None = None
             if expected is not None:
