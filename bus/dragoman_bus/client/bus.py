@@ -19,7 +19,7 @@ from dragoman_bus.client.conversation import Conversation
 from dragoman_bus.client.courier import Courier
 from dragoman_bus.client.durable import DurableClient
 from dragoman_bus.client.durable_task import DurableTask
-from dragoman_bus.client.events import listen, publish_event
+from dragoman_bus.client.events import Events, listen, publish_event
 from dragoman_bus.client.result import Result
 from dragoman_bus.client.scatter import Scatter
 from dragoman_bus.client.submission import Submission
@@ -27,7 +27,6 @@ from dragoman_bus.client.task import TaskHandle
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.envelopes import Sender, client_source
 from dragoman_bus.protocol.errors import AgentUnavailable, BusUnavailable, ProtocolError
-from dragoman_bus.protocol.messages import BusEvent
 from dragoman_bus.protocol.payloads import Contract, SubmitData
 from dragoman_bus.protocol.subjects import check_token
 from dragoman_bus.registry.directory import Directory
@@ -284,9 +283,7 @@ class Bus:
         """Publish an event to whoever listens."""
         await publish_event(self.transport, self._courier.sender, topic, event, payload)
 
-    def listen(
-        self, topic: str, event: str = "*"
-    ) -> AbstractAsyncContextManager[AsyncIterator[BusEvent]]:
+    def listen(self, topic: str, event: str = "*") -> AbstractAsyncContextManager[Events]:
         """Hear the events of a topic: ``async with bus.listen("news") as events``."""
         return listen(self.transport, topic, event)
 

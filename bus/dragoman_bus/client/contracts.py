@@ -15,8 +15,9 @@ from dragoman_bus.protocol.a2a import Message
 from dragoman_bus.protocol.contracts import input_from_message, is_plain_text
 from dragoman_bus.protocol.errors import InvalidInput, TaskFailed
 from dragoman_bus.protocol.payloads import Contract
-from dragoman_bus.validation import Violation, validate_value
+from dragoman_bus.validation import Violation
 from dragoman_bus.validation.compiled import compile_schema
+from dragoman_bus.validation.foreign import violations_of_foreign
 
 __all__ = ["check_input", "check_output"]
 
@@ -37,10 +38,10 @@ class _Checker:
             try:
                 self._decoder.decode(document)
             except msgspec.DecodeError:
-                pass  # the reference validator decides, and says why
+                pass  # the reference validator decides within bounds, and says why
             else:
                 return []
-        return validate_value(self.schema, msgspec.json.decode(document))
+        return violations_of_foreign(self.schema, msgspec.json.decode(document))
 
     def takes_text(self, member: str | None) -> bool:
         """Whether any text is a valid input as that one member: nothing is left to judge."""

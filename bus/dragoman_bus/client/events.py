@@ -22,12 +22,51 @@ from dragoman_bus.protocol.subjects import event_subject
 from dragoman_bus.tracing import current_trace
 from dragoman_bus.transports.port import Delivery, Transport
 
-__all__ = ["listen", "publish_event"]
+__all__ = ["Events", "listen", "publish_event"]
 
 logger = logging.getLogger("dragoman.client")
 
 EVENT_BUFFER = 1024
-"""Events held for a slow listener; beyond that the oldest is dropped and counted in the log."""
+"""Events held for a slow listener; beyond that the oldest is dropped and counted."""
+
+
+class Events:
+    """The events of a topic, one after the other; an async iterator without end.
+
+    Attributes:
+        dropped: How many were lost here because the listener was too slow.
+        invalid: How many messages on the topic were no events.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self.dropped = 0
+        self.invalid = 0
+        self._topic = topic
+        self._queue: asyncio.Queue[BusEvent] = asyncio.Queue(EVENT_BUFFER)
+
+    def __aiter__(self) -> Events:
+        return self
+
+    async def __anext__(self) -> BusEvent:
+        return await self._queue.get()
+
+    def take(self, delivery: Delivery) -> None:
+        """Keep a delivery until it is read."""
+        try:
+            message = decode(delivery.data)
+            if not isinstance(message, BusEvent):
+                raise ProtocolError("it is not an event", code="UNKNOWN_TYPE")
+        except ProtocolError as error:
+            self.invalid += 1
+            logger.warning("an invalid event on %s: %s", delivery.subject, error)
+            return
+        if self._queue.full():
+            self._queue.get_nowait()
+            self.dropped += 1
+            # Once for each doubling: a flood of events is no reason for a flood of words.
+            if self.dropped & (self.dropped - 1) == 0:
+                logger.warning("a listener of %s is slow: %d dropped", self._topic, self.dropped)
+        self._queue.put_nowait(message)
 
 
 async def publish_event(
@@ -40,31 +79,11 @@ async def publish_event(
 
 
 @asynccontextmanager
-async def listen(
-    transport: Transport, topic: str, event: str = "*"
-) -> AsyncIterator[AsyncIterator[BusEvent]]:
+async def listen(transport: Transport, topic: str, event: str = "*") -> AsyncIterator[Events]:
     """Hear the events of a topic while the context is open."""
-    queue: asyncio.Queue[BusEvent] = asyncio.Queue(EVENT_BUFFER)
-
-    def take(delivery: Delivery) -> None:
-        try:
-            message = decode(delivery.data)
-        except ProtocolError as error:
-            logger.warning("an invalid event on %s: %s", delivery.subject, error)
-            return
-        if not isinstance(message, BusEvent):
-            return
-        if queue.full():
-            queue.get_nowait()
-            logger.warning("a listener of %s is too slow: its oldest event is dropped", topic)
-        queue.put_nowait(message)
-
-    async def events() -> AsyncIterator[BusEvent]:
-        while True:
-            yield await queue.get()
-
-    subscription = await transport.subscribe(event_subject(topic, event), take)
+    events = Events(topic)
+    subscription = await transport.subscribe(event_subject(topic, event), events.take)
     try:
-        yield events()
+        yield events
     finally:
         await subscription.unsubscribe()

@@ -18,9 +18,14 @@ __all__ = ["compile_schema"]
 _ANNOTATIONS = frozenset(
     {"$comment", "$defs", "$schema", "default", "deprecated", "description", "examples", "title"}
 )
-_STRING = {"minLength": "min_length", "maxLength": "max_length", "pattern": "pattern"}
+_STRING = {"minLength": "min_length", "maxLength": "max_length"}
+"""No patterns: a regular expression of somebody else's may run for ever (spec/security.md)."""
 _NUMBER = {"minimum": "ge", "maximum": "le", "exclusiveMinimum": "gt", "exclusiveMaximum": "lt"}
 _ARRAY = {"minItems": "min_length", "maxItems": "max_length"}
+
+
+MAXIMUM_PARTS = 2000
+"""References that refer twice to what refers twice would make a type of any size."""
 
 
 class _NotCompilable(Exception):
@@ -46,8 +51,12 @@ class _Compiler:
     def __init__(self, definitions: dict[str, Any]) -> None:
         self._definitions = definitions
         self._open: list[str] = []
+        self._left = MAXIMUM_PARTS
 
     def compile(self, schema: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise _NotCompilable
         if schema is True or schema == {}:
             return Any
         if not isinstance(schema, dict):

@@ -20,6 +20,7 @@ from referencing.exceptions import Unresolvable
 __all__ = [
     "ContractValidator",
     "Violation",
+    "as_violations",
     "judge",
     "pointer",
     "validate_value",
@@ -86,9 +87,14 @@ def validate_value(schema: Any, value: Any) -> list[Violation]:
 
 def judge(validator: Any, value: Any) -> list[Violation]:
     """All violations that ``validator`` finds, at most MAXIMUM_VIOLATIONS, each said once."""
+    return as_violations(islice(validator.iter_errors(value), MAXIMUM_VIOLATIONS), validator.schema)
+
+
+def as_violations(errors: Iterable[ValidationError], schema: Any) -> list[Violation]:
+    """Errors of jsonschema in our words, each said once."""
     found: dict[tuple[str, str], Violation] = {}
-    for error in islice(validator.iter_errors(value), MAXIMUM_VIOLATIONS):
-        violation = _violation(error, validator.schema)
+    for error in errors:
+        violation = _violation(error, schema)
         found.setdefault((violation.path, violation.rule), violation)
     return list(found.values())
 

@@ -232,3 +232,33 @@ async def test_an_ended_task_is_remembered_for_a_minute(serve: Serve, caller: Ra
     instance.shelf.sweep(time.monotonic() + 3600)
     told = await caller.ask(instance.id, "get", taskId=answers.task)
     assert told["data"]["error"]["code"] == "TASK_NOT_FOUND"
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.9"])
+async def test_answers_come_in_the_major_version_of_the_request(
+    serve: Serve, caller: RawCaller, version: str
+) -> None:
+    instance = await serve(Workshop().agent)
+    document = caller.submission("echo") | {"protocolversion": version}
+    answers = await caller.send("dragoman.v1.rpc.workshop", document)
+    end = await answers.end()
+    unknown = caller.envelope("task.get", {"taskId": "nobody"}, protocolversion=version)
+    refused = await caller.send(f"dragoman.v1.inst.{instance.id}.get", unknown)
+
+    for answer in (end, await refused.first()):
+        assert answer["protocolversion"].partition(".")[0] == "1"
+
+
+async def test_whoever_sends_fitting_input_is_served_however_it_is_written(
+    serve: Serve, caller: RawCaller
+) -> None:
+    await serve(Workshop().agent)
+    both = {"metadata": {"any": 1}, "filename": "x"}
+    for number, contents in enumerate((("hi",), ({"text": "hi"},), ("more", {"text": "hi"}))):
+        document = caller.submission("echo", *contents)
+        document["source"] = f"/clients/stranger-{number}"
+        document["data"]["message"]["parts"][0] |= both
+        document["com.example.unheard"] = {"of": True}
+        end = await (await caller.send("dragoman.v1.skill.echo", document)).end()
+        assert state_of(end) == "TASK_STATE_COMPLETED", contents
+        assert end["data"]["artifacts"][0]["parts"] == [{"text": "hi"}]

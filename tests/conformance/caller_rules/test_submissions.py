@@ -247,3 +247,13 @@ async def test_once_an_instance_has_the_task_no_other_is_asked(bus: Bus, agent: 
     shared = [made for made in agent.sent("task.submit") if made.task == request.task]
     assert len(shared) == 1
     assert later["taskId"] != request.task
+
+
+async def test_the_same_task_again_may_be_answered_by_its_final_alone(
+    bus: Bus, agent: RawAgent
+) -> None:
+    for _ in range(2):
+        task = await bus.submit("work", "hello", task_id="once")
+        request = await agent.expect("task.submit")
+        await agent.send(request.reply, agent.final("once", 1, "as before"))
+        assert (await asyncio.wait_for(task.result(), 10)).text == "as before"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from dragoman_agents import Agent, Context
 from dragoman_bus.artifacts import ArtifactReference, ArtifactStore, artifact_part, reference_in
 from dragoman_bus.artifacts.store import ARTIFACT_STREAM
+from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent
 from dragoman_bus.protocol.errors import LocalError, PayloadTooLarge
 from dragoman_bus.transports.streams import Record
 from tests.integration.durable.conftest import House
@@ -65,6 +68,29 @@ async def test_a_content_that_is_there_is_not_sent_again(store: ArtifactStore) -
 async def test_a_part_names_a_content_and_nothing_else_does(store: ArtifactStore) -> None:
     reference = await store.put(b"abc", media_type="text/plain", filename="abc.txt")
     assert reference_in(artifact_part(reference)) == reference
+
+
+async def test_whoever_hears_of_a_content_finds_it_stored(house: House) -> None:
+    agent = Agent("drawer")
+
+    @agent.skill
+    async def draw(text: str, *, ctx: Context) -> str:
+        reference = await ctx.artifacts.put(text.encode() * 100_000, media_type="text/plain")
+        await ctx.emit(artifact_part(reference))
+        await asyncio.Event().wait()
+        return text
+
+    await house.supervisor()
+    await house.serve(agent)
+    bus = await house.bus()
+    task = await bus.submit("draw", "line")
+    async for update in task:
+        if isinstance(update, TaskArtifactUpdateEvent):
+            reference = reference_in(update.artifact.parts[0])
+            assert reference is not None
+            assert await bus.artifacts.get(reference) == b"line" * 100_000
+            break
+    await task.cancel()
 
 
 async def test_an_unknown_content_is_a_clear_error(store: ArtifactStore) -> None:
