@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dragoman_agents.models import ModelSettings, Usage, open_adapter
-from tests.contract.models.acts import Act, CutOff, Fail, Garble, Refuse, Say
+from dragoman_agents.models import Usage
+from tests.contract.models.acts import Fail, Refuse, Say
 from tests.contract.models.stage import Stage
+from tests.contract.models.stages.served import ServedStage, retry_after
 from tests.support.anthropic_server import AnthropicServer, Reply, beginning
-from tests.support.model_server import (
-    Failure,
-    Raw,
-    Silence,
-    broken_stream,
-    stream_response,
-)
-
-KEY_VARIABLE = "CONTRACT_MODEL_KEY"
+from tests.support.model_server import Failure
 
 FAILURES: Mapping[str, tuple[int, str, str]] = {
     "rate_limited": (429, "rate_limit_error", "This request would exceed your rate limit"),
@@ -34,65 +27,16 @@ FAILURES: Mapping[str, tuple[int, str, str]] = {
 }
 
 
-class AnthropicStage(Stage):
+class AnthropicStage(ServedStage):
     """The adapter ``anthropic``."""
 
     name = "anthropic"
+    provider = "anthropic"
 
-    async def __aenter__(self) -> Stage:
-        self.server = AnthropicServer(models=({"id": self.MODEL},), key=self.KEY)
-        await self.server.__aenter__()
-        self.stalling, self.client_gone = self.server.stalling, self.server.client_gone
-        settings = ModelSettings(
-            provider="anthropic",
-            base_url=self.server.base_url,
-            model=self.MODEL,
-            api_key_env=KEY_VARIABLE,
-            attachments=("image", "file"),
-        )
-        self.adapter = open_adapter(settings, environment={KEY_VARIABLE: self.KEY})
-        return self
+    def make_server(self) -> AnthropicServer:
+        return AnthropicServer(models=({"id": self.MODEL},), key=self.KEY)
 
-    async def __aexit__(self, *error: object) -> None:
-        await self.adapter.aclose()
-        await self.server.__aexit__()
-
-    def play(self, *acts: Act) -> None:
-        self.server.answer_with(*(self._answer(act) for act in acts))
-
-    @property
-    def calls(self) -> int:
-        return len(self.server.chats)
-
-    async def close_server(self) -> None:
-        await self.server.__aexit__()
-
-    def sent(self) -> Any:
-        return self.server.chats[-1].body
-
-    def sent_headers(self) -> Mapping[str, str]:
-        return self.server.chats[-1].headers
-
-    def _answer(self, act: Act) -> Reply | Failure | Raw | Silence:
-        if isinstance(act, Say):
-            return self._reply(act)
-        if isinstance(act, Refuse):
-            details = {"type": "refusal", "category": "bio", "explanation": act.words}
-            return Reply(pieces=(), stop="refusal", stop_details=details)
-        if isinstance(act, Fail):
-            status, kind, message = FAILURES[act.kind]
-            wait = {} if act.retry_after is None else {"Retry-After": f"{act.retry_after:g}"}
-            return Failure(status, {"type": kind, "message": f"{message} {act.echo}"}, wait)
-        if isinstance(act, Garble):
-            return Raw(stream_response(f"event: message_start\ndata: {{{act.echo}\n\n".encode()))
-        if isinstance(act, CutOff):
-            broken = broken_stream if act.in_a_chunk else stream_response
-            return Raw(broken(beginning(act.piece)))
-        if act.piece is None:
-            return Silence()
-        return Raw(stream_response(beginning(act.piece)), stall=True)
-
-    def _reply(self, act: Say) -> Reply:
+    def reply(self, act: Say) -> Reply:
         stop = "max_tokens" if act.cut_at_limit else "tool_use" if act.tool_calls else "end_turn"
         return Reply(
             pieces=act.pieces,
@@ -101,6 +45,21 @@ class AnthropicStage(Stage):
             usage=None if act.usage is None else _usage(act.usage),
             model=act.model or self.MODEL,
         )
+
+    def refusal(self, act: Refuse) -> Reply:
+        details = {"type": "refusal", "category": "bio", "explanation": act.words}
+        return Reply(pieces=(), stop="refusal", stop_details=details)
+
+    def failure(self, act: Fail) -> Failure:
+        status, kind, message = FAILURES[act.kind]
+        told = {"type": kind, "message": f"{message} {act.echo}"}
+        return Failure(status, told, retry_after(act))
+
+    def garbled(self, echo: str) -> bytes:
+        return f"event: message_start\ndata: {{{echo}\n\n".encode()
+
+    def begun(self, piece: str) -> bytes:
+        return beginning(piece)
 
 
 STAGES: tuple[type[Stage], ...] = (AnthropicStage,)

@@ -1,4 +1,4 @@
-"""The stage for Gemini's generateContent API."""
+"""The stages for Gemini's generateContent API, Google's own and on Vertex AI."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
-from dragoman_agents.models import ModelSettings, Usage, open_adapter
-from tests.contract.models.acts import Act, CutOff, Fail, Garble, Refuse, Say
+from dragoman_agents.models import ModelAdapter, ModelSettings, Usage, open_adapter
+from tests.contract.models.acts import Fail, Refuse, Say
 from tests.contract.models.stage import Stage
+from tests.contract.models.stages.served import ServedStage
 from tests.support.gemini_server import (
     GeminiServer,
     Reply,
@@ -21,15 +22,7 @@ from tests.support.gemini_server import (
     saying,
     write_service_account,
 )
-from tests.support.model_server import (
-    Failure,
-    Raw,
-    Silence,
-    broken_stream,
-    stream_response,
-)
-
-KEY_VARIABLE = "CONTRACT_MODEL_KEY"
+from tests.support.model_server import Failure
 
 INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 RETRY = "type.googleapis.com/google.rpc.RetryInfo"
@@ -55,67 +48,16 @@ FAILURES: Mapping[str, tuple[int, str, str, Mapping[str, Any]]] = {
 }
 
 
-class GeminiStage(Stage):
+class GeminiStage(ServedStage):
     """The adapter ``gemini``."""
 
     name = "gemini"
+    provider = "gemini"
 
-    async def __aenter__(self) -> Stage:
-        self.server = GeminiServer(models=({"name": f"models/{self.MODEL}"},), key=self.KEY)
-        await self.server.__aenter__()
-        self.stalling, self.client_gone = self.server.stalling, self.server.client_gone
-        settings = ModelSettings(
-            provider="gemini",
-            base_url=self.server.base_url,
-            model=self.MODEL,
-            api_key_env=KEY_VARIABLE,
-            attachments=("image", "file"),
-        )
-        self.adapter = open_adapter(settings, environment={KEY_VARIABLE: self.KEY})
-        return self
+    def make_server(self) -> GeminiServer:
+        return GeminiServer(models=({"name": f"models/{self.MODEL}"},), key=self.KEY)
 
-    async def __aexit__(self, *error: object) -> None:
-        await self.adapter.aclose()
-        await self.server.__aexit__()
-
-    def play(self, *acts: Act) -> None:
-        self.server.answer_with(*(self._answer(act) for act in acts))
-
-    @property
-    def calls(self) -> int:
-        return len(self.server.chats)
-
-    async def close_server(self) -> None:
-        await self.server.__aexit__()
-
-    def sent(self) -> Any:
-        return self.server.chats[-1].body
-
-    def sent_headers(self) -> Mapping[str, str]:
-        return self.server.chats[-1].headers
-
-    def _answer(self, act: Act) -> Reply | Failure | Raw | Silence:
-        if isinstance(act, Say):
-            return self._reply(act)
-        if isinstance(act, Refuse):
-            return Reply(pieces=(), finish="SAFETY", finish_message=act.words)
-        if isinstance(act, Fail):
-            status, name, message, detail = FAILURES[act.kind]
-            details = [dict(detail)] if detail else []
-            if act.retry_after is not None:
-                details.append({"@type": RETRY, "retryDelay": f"{act.retry_after:g}s"})
-            told = {"status": name, "message": f"{message} {act.echo}", "details": details}
-            return Failure(status, told)
-        if isinstance(act, Garble):
-            return Raw(stream_response(events("{" + act.echo)))
-        if isinstance(act, CutOff):
-            broken = broken_stream if act.in_a_chunk else stream_response
-            return Raw(broken(events(saying(act.piece))))
-        if act.piece is None:
-            return Silence()
-        return Raw(stream_response(events(saying(act.piece))), stall=True)
-
-    def _reply(self, act: Say) -> Reply:
+    def reply(self, act: Say) -> Reply:
         return Reply(
             pieces=act.pieces,
             finish="MAX_TOKENS" if act.cut_at_limit else "STOP",
@@ -124,30 +66,48 @@ class GeminiStage(Stage):
             model=act.model or self.MODEL,
         )
 
+    def refusal(self, act: Refuse) -> Reply:
+        return Reply(pieces=(), finish="SAFETY", finish_message=act.words)
+
+    def failure(self, act: Fail) -> Failure:
+        status, name, message, detail = FAILURES[act.kind]
+        details = [dict(detail)] if detail else []
+        if act.retry_after is not None:
+            details.append({"@type": RETRY, "retryDelay": f"{act.retry_after:g}s"})
+        return Failure(
+            status, {"status": name, "message": f"{message} {act.echo}", "details": details}
+        )
+
+    def garbled(self, echo: str) -> bytes:
+        return events("{" + echo)
+
+    def begun(self, piece: str) -> bytes:
+        return events(saying(piece))
+
 
 class VertexStage(GeminiStage):
     """The adapter ``gemini-vertex`` with a service account; its token must not be shown."""
 
     name = "gemini-vertex"
+    provider = "gemini-vertex"
 
-    async def __aenter__(self) -> Stage:
-        self.server = VertexServer(token=self.KEY)
-        await self.server.__aenter__()
-        self.stalling, self.client_gone = self.server.stalling, self.server.client_gone
+    def make_server(self) -> VertexServer:
+        return VertexServer(token=self.KEY)
+
+    def opened(self) -> ModelAdapter:
         self.stack = ExitStack()
         folder = Path(self.stack.enter_context(TemporaryDirectory()))
         write_service_account(folder / "account.json", self.server.address)
         named = {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "account.json")}
         self.stack.enter_context(mock.patch.dict(os.environ, named))
         settings = ModelSettings(
-            provider="gemini-vertex",
-            base_url=self.server.base_url,
+            provider=self.provider,
+            base_url=self.base_url(),
             model=self.MODEL,
-            attachments=("image", "file"),
             options={"project": "our-project", "location": "europe-west4"},
+            **self.SETTINGS,
         )
-        self.adapter = open_adapter(settings, environment={})
-        return self
+        return open_adapter(settings, environment={})
 
     async def __aexit__(self, *error: object) -> None:
         await super().__aexit__()

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from dragoman_agents.models import ModelAdapter, ModelSettings, Usage, open_adapter
+from dragoman_agents.models import ModelAdapter, ModelSettings, Usage
 from dragoman_agents.models.azure import AzureOpenAI
-from tests.contract.models.acts import Act, CutOff, Fail, Garble, Refuse, Say
+from tests.contract.models.acts import Fail, Refuse, Say
 from tests.contract.models.stage import Scenario, Stage
+from tests.contract.models.stages.served import ServedStage, retry_after
 from tests.support import responses_wire
-from tests.support.model_server import Failure, Raw, Silence, broken_stream, stream_response
-from tests.support.openai_server import Answer, OpenAIServer, Reply, chunk, events, server_sent
-
-KEY_VARIABLE = "CONTRACT_MODEL_KEY"
+from tests.support.model_server import Failure
+from tests.support.openai_server import Answer, OpenAIServer, Reply, chunk, events
 
 FAILURES: Mapping[str, tuple[int, dict[str, Any]]] = {
     "rate_limited": (429, {"message": "Rate limit reached", "code": "rate_limit_exceeded"}),
@@ -26,7 +25,7 @@ FAILURES: Mapping[str, tuple[int, dict[str, Any]]] = {
 }
 
 
-class CompatibleStage(Stage):
+class CompatibleStage(ServedStage):
     """The adapter ``openai-compatible``."""
 
     name = "openai-compatible"
@@ -37,72 +36,23 @@ class CompatibleStage(Stage):
         "structured_output": True,
     }
 
-    async def __aenter__(self) -> Stage:
-        self.server = OpenAIServer(
+    def make_server(self) -> OpenAIServer:
+        return OpenAIServer(
             models=({"id": self.MODEL},), streams_by_default=self.streams_by_default
         )
-        await self.server.__aenter__()
-        self.stalling, self.client_gone = self.server.stalling, self.server.client_gone
-        self.adapter = self.opened()
-        return self
 
-    def opened(self) -> ModelAdapter:
-        """The adapter, before the fake server."""
-        settings = ModelSettings(
-            provider=self.provider,
-            base_url=self.base_url(),
-            model=self.MODEL,
-            api_key_env=KEY_VARIABLE,
-            **self.SETTINGS,
-        )
-        return open_adapter(settings, environment={KEY_VARIABLE: self.KEY})
+    def refusal(self, act: Refuse) -> Answer:
+        return Reply(pieces=(), refusal=act.words)
 
-    def base_url(self) -> str:
-        """What configuration would say."""
-        return self.server.base_url
+    def failure(self, act: Fail) -> Failure:
+        status, error = FAILURES[act.kind]
+        told = error | {"message": f"{error['message']} {act.echo}"}
+        return Failure(status, told, retry_after(act))
 
-    async def __aexit__(self, *error: object) -> None:
-        await self.adapter.aclose()
-        await self.server.__aexit__()
-
-    def play(self, *acts: Act) -> None:
-        self.server.answer_with(*(self.answer(act) for act in acts))
-
-    @property
-    def calls(self) -> int:
-        return len(self.server.chats)
-
-    async def close_server(self) -> None:
-        await self.server.__aexit__()
-
-    def sent(self) -> Any:
-        return self.server.chats[-1].body
-
-    def sent_headers(self) -> Mapping[str, str]:
-        return self.server.chats[-1].headers
-
-    def answer(self, act: Act) -> Answer:
-        """The act in the wire format of Chat Completions."""
-        if isinstance(act, Say):
-            return self.reply(act)
-        if isinstance(act, Refuse):
-            return Reply(pieces=(), refusal=act.words)
-        if isinstance(act, Fail):
-            status, error = FAILURES[act.kind]
-            told = error | {"message": f"{error['message']} {act.echo}"}
-            wait = {} if act.retry_after is None else {"Retry-After": f"{act.retry_after:g}"}
-            return Failure(status, told, wait)
-        if isinstance(act, Garble):
-            return Raw(server_sent("{" + act.echo))
-        if isinstance(act, CutOff):
-            broken = broken_stream if act.in_a_chunk else stream_response
-            return Raw(broken(self.begun(act.piece)))
-        if act.piece is None:
-            return Silence()
-        return Raw(stream_response(self.begun(act.piece)), stall=True)
+    def garbled(self, echo: str) -> bytes:
+        return events("{" + echo)
 
     def begun(self, piece: str) -> bytes:
-        """A stream's beginning."""
         return events(chunk({"content": piece}))
 
     def reply(self, act: Say) -> Reply:
@@ -209,10 +159,8 @@ class AppleServerStage(CompatibleStage):
         "file": "the server takes no files",
     }
 
-    def answer(self, act: Act) -> Answer:
-        if isinstance(act, Refuse):
-            return Failure(500, {"message": f"Guardrail violation: {act.words}"})
-        return super().answer(act)
+    def refusal(self, act: Refuse) -> Answer:
+        return Failure(500, {"message": f"Guardrail violation: {act.words}"})
 
 
 STAGES: tuple[type[Stage], ...] = (
