@@ -184,7 +184,9 @@ class Context:
         """
         options = self.below() | await self._job.delegation(skill, agent, input)
         try:
-            result = await self._bus.ask(skill, input, agent=agent, **options)
+            result = await self._job.patiently(
+                lambda: self._bus.ask(skill, input, agent=agent, **options)
+            )
         except RemoteError as error:
             if "delivery" in options and isinstance(error, TaskFailed):
                 # A durable task has used up its own attempts; asked again, it tells the same end.

@@ -26,8 +26,9 @@ from dragoman_bus.protocol.errors import DragomanError, PayloadTooLarge
 from dragoman_bus.protocol.messages import TaskOutbox
 from dragoman_bus.protocol.payloads import ErrorObject, EventData, SubmitData
 from dragoman_bus.protocol.tasklog import LogFold
-from dragoman_bus.service.job import Job, Outcome, Released
+from dragoman_bus.service.job import Answer, Job, Outcome, Released
 from dragoman_bus.service.log_stream import Fenced, LogStream
+from dragoman_bus.service.persisting import patiently
 from dragoman_bus.transports.streams import Pulled
 
 __all__ = ["DurableJob"]
@@ -104,6 +105,10 @@ class DurableJob(Job):
             "task_id": child,
             "maximum_attempts": None if isinstance(attempts, UnsetType) else attempts,
         }
+
+    async def patiently(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Do ``work`` again while the bus is away; the deadline ends that as well."""
+        return await patiently(work, self.task_id)
 
     def send_afterwards(self, item: SubmitData | EventData) -> None:
         """Keep an item of the outbox.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import UnsetType
@@ -20,6 +20,9 @@ from dragoman_bus.protocol.timestamps import parse_timestamp
 from dragoman_bus.protocol.traces import TraceContext
 
 __all__ = ["Job", "Outcome", "Released", "TaskStream"]
+
+
+Answer = TypeVar("Answer")
 
 
 class Released(BaseException):
@@ -153,6 +156,10 @@ class Job:
 
     async def step(self, name: str, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do a piece of work; durable tasks keep its result (spec/durable.md, steps)."""
+        return await work()
+
+    async def patiently(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Do what may be repeated; durable tasks wait for a bus that is away."""
         return await work()
 
     async def delegation(self, skill: str, agent: str | None, input: Any) -> dict[str, Any]:

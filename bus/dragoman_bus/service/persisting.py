@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.protocol.errors import (
     BusUnavailable,
+    DragomanError,
     RequestTimeout,
     RevisionConflict,
     StreamFull,
@@ -29,7 +31,7 @@ logger = logging.getLogger("dragoman.service")
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-HOPELESS = ("NOT_CONFIGURED", "PERMISSION_DENIED")
+STARTING_SECONDS = 30.0
 
 Value = TypeVar("Value")
 
@@ -42,8 +44,8 @@ async def persist(
     ``None`` when the server refuses them because the spine holds somebody else's entry.
 
     Raises:
-        BusUnavailable: ``NOT_CONFIGURED``, ``PERMISSION_DENIED``, or the connection was closed:
-            waiting does not help.
+        BusUnavailable: ``PERMISSION_DENIED``, ``NOT_CONFIGURED`` for half a minute, or the
+            connection was closed: waiting does not help.
         PayloadTooLarge: a record is larger than the server accepts.
     """
     try:
@@ -53,17 +55,28 @@ async def persist(
 
 
 async def patiently(work: Callable[[], Awaitable[Value]], task_id: str) -> Value:
-    """Do ``work`` again until the bus lets it succeed."""
-    pause = FIRST_PAUSE_SECONDS
+    """Do ``work`` again until the bus lets it succeed.
+
+    Raises:
+        BusUnavailable: as ``persist``.
+    """
+    pause, started = FIRST_PAUSE_SECONDS, time.monotonic()
     while True:
         try:
             return await work()
         except (BusUnavailable, RequestTimeout, StreamFull) as error:
-            if error.code in HOPELESS or not error.retryable:
+            if _is_hopeless(error, time.monotonic() - started):
                 raise
             logger.warning("task %s: the log waits: %s", task_id, error)
         await asyncio.sleep(random.uniform(pause / 2, pause))
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def _is_hopeless(error: DragomanError, seconds: float) -> bool:
+    if error.code == "NOT_CONFIGURED":
+        # A task came out of a queue, so there is a log; a node that starts may not know it yet.
+        return seconds > STARTING_SECONDS
+    return error.code == "PERMISSION_DENIED" or not error.retryable
 
 
 async def _stored_before(store: LogStore, task_id: str, message: Envelope) -> int | None:

@@ -39,6 +39,7 @@ class JetStream(Administration):
     def __init__(self, connection: Connection, requests: RequestMultiplexer) -> None:
         super().__init__(connection)
         self._requests = requests
+        self._answered: set[str] = set()
 
     @property
     def max_payload(self) -> int:
@@ -63,7 +64,8 @@ class JetStream(Administration):
                 last.subject, last.data, timeout=TIMEOUT_SECONDS, headers=headers
             )
         except NoResponders as error:
-            raise _missing(stream) from error
+            raise self._silent(stream) from error
+        self._answered.add(stream)
         stored = msgspec.json.decode(answer.data, type=Answer)
         if stored.error is not None:
             raise error_of(f"{last.subject} was not stored", stored.error)
@@ -102,7 +104,8 @@ class JetStream(Administration):
                 is_last=_is_status,
             )
         except NoResponders as error:
-            raise _missing(stream) from error
+            raise self._silent(stream) from error
+        self._answered.add(stream)
         status = header(last, "Status")
         if status == "404":
             return [], 0
@@ -115,6 +118,16 @@ class JetStream(Administration):
         if stored and expected and stored[-1].position != int(expected):
             raise RequestTimeout(f"a part of an answer of the stream {stream} was lost")
         return stored, remaining
+
+    def _silent(self, stream: str) -> BusUnavailable:
+        """Why nobody answers: a node that has just started or was cut off does not for a while."""
+        if stream in self._answered:
+            return BusUnavailable(f"the stream {stream} does not answer now")
+        return BusUnavailable(
+            f"the stream {stream} does not exist on the NATS server: durable delivery needs a "
+            "supervisor that makes it (`dragoman up` or `dragoman supervise`)",
+            code="NOT_CONFIGURED",
+        )
 
 
 def _is_status(delivery: Delivery) -> bool:
@@ -150,11 +163,3 @@ def _headers(stream: str, record: Record) -> dict[str, str]:
 
 def _batch(identity: str, number: int) -> dict[str, str]:
     return {"Nats-Batch-Id": identity, "Nats-Batch-Sequence": str(number)}
-
-
-def _missing(stream: str) -> BusUnavailable:
-    return BusUnavailable(
-        f"the stream {stream} does not exist on the NATS server: durable delivery needs a "
-        "supervisor that makes it (`dragoman up` or `dragoman supervise`)",
-        code="NOT_CONFIGURED",
-    )
