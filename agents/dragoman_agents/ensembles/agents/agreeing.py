@@ -42,7 +42,6 @@ __all__ = [
     "agreement_of",
     "choices_of",
     "comparing",
-    "said_agreement",
 ]
 
 AgreementOption: TypeAlias = str | Mapping[str, Any]
@@ -110,16 +109,6 @@ class _EmbeddedComparing(Comparing):
         if one == other:
             return 1.0
         return _cosine(self._vectors.get(one, ()), self._vectors.get(other, ()))
-
-
-def said_agreement(
-    agreement: Agreement | AgreementOption | None, options: dict[str, Any]
-) -> Agreement | None:
-    """An agreement that was given as an object; one said as in a file joins the options."""
-    if isinstance(agreement, str | Mapping):
-        options["agreement"] = agreement
-        return None
-    return agreement
 
 
 def agreement_of(table: AgreementTable | Agreement) -> Agreement:

@@ -9,40 +9,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 
 from dragoman_agents.agent import Agent
-from dragoman_agents.configuration.ensembles import MemberTable, SharedTable
+from dragoman_agents.configuration.ensembles import SharedTable
 from dragoman_agents.context import Context
-from dragoman_agents.ensembles.agents.accounts import absence
 from dragoman_agents.ensembles.agents.calling import Calls
 from dragoman_agents.ensembles.agents.learning import FeedbackResult, Learning
-from dragoman_agents.ensembles.agents.member_call import Call
 from dragoman_agents.ensembles.agents.members import (
     ENSEMBLE_TAG,
-    Member,
-    MemberView,
-    Missing,
     Roster,
+    as_members,
 )
 from dragoman_agents.ensembles.agents.spending import BYTES_PER_TOKEN, Spending
+from dragoman_agents.ensembles.agents.task import Task
 from dragoman_agents.ensembles.agreement import SchemaField
 from dragoman_bus.client import Bus
-from dragoman_bus.protocol.errors import NotConfigured, TaskFailed
 from dragoman_bus.protocol.payloads import Contract
 from dragoman_bus.protocol.receipts import (
     EnsembleKind,
-    EnsembleReceipt,
-    EnsembleVerdict,
-    MemberReport,
 )
 from dragoman_bus.registry.view import AgentView
 
-__all__ = ["Ensemble", "Task", "as_members", "configured", "subject_of"]
+__all__ = ["Ensemble", "subject_of"]
 
 logger = logging.getLogger("dragoman.ensembles")
 
@@ -52,91 +44,6 @@ QUEUE = 256
 WAIT_WORDS_SECONDS = 3.0
 FEEDBACK = "feedback"
 Table = TypeVar("Table", bound=SharedTable)
-
-
-class Task:
-    """One task of an ensemble: who can be asked, the calls, and the account.
-
-    Args:
-        ctx: The task's context.
-        kind: The ensemble's kind.
-        calls: What is asked.
-        members: Who can be asked now.
-        missing: Who cannot.
-    """
-
-    def __init__(
-        self,
-        ctx: Context,
-        kind: EnsembleKind,
-        calls: Calls,
-        members: Sequence[MemberView],
-        missing: Sequence[Missing],
-    ) -> None:
-        self.ctx = ctx
-        self.kind = kind
-        self.calls = calls
-        self.members = list(members)
-        self.missing = list(missing)
-
-    def tell(
-        self,
-        verdict: EnsembleVerdict,
-        reason: str,
-        reports: Sequence[MemberReport],
-        *,
-        chosen: Call | None = None,
-        **facts: Any,
-    ) -> None:
-        """Put the account into the receipt.
-
-        Args:
-            verdict: How it ended.
-            reason: Why, in words.
-            reports: What each member did; those that are missing are added.
-            chosen: The call whose answer is given.
-            facts: Further members of ``EnsembleReceipt``.
-        """
-        ctx = self.ctx
-        ctx.reason = reason[:1024]
-        ctx.candidates = [member.name for member in self.members][:1024]
-        ctx.model = None if chosen is None else chosen.model
-        told = {report.agent for report in reports}
-        absent = [absence(one) for one in self.missing if one.agent not in told]
-        ctx.account = EnsembleReceipt(
-            kind=self.kind,
-            verdict=verdict,
-            reason=reason[:1024],
-            members=[*reports, *absent][:1024],
-            served_by=UNSET if chosen is None else chosen.name,
-            **{name: value for name, value in facts.items() if value is not None},
-        )
-
-    def abstain(self, reason: str, reports: Sequence[MemberReport], **facts: Any) -> TaskFailed:
-        """The error of an ensemble that gives no answer, with the account told.
-
-        When no member gave an answer, it is their error: the first of those that may be healed by
-        a retry, else the first.
-        """
-        self.tell("abstained", reason, reports, **facts)
-        log = self.calls.log
-        errors = [call.error for call in log if call.error is not None]
-        if any(call.result is not None for call in log):
-            return TaskFailed(reason, code="ABSTAINED")
-        if any(call.stopped for call in log):
-            return TaskFailed("no member answered in time", code="DEADLINE_EXCEEDED")
-        if not errors:
-            words = "; ".join(f"{one.agent}: {one.why}" for one in self.missing)
-            code = "LIMIT_EXCEEDED" if self.members else "AGENT_UNAVAILABLE"
-            return TaskFailed(f"no member can be asked: {words or 'nobody is there'}", code=code)
-        worst = next((error for error in errors if error.retryable), errors[0])
-        return TaskFailed(
-            f"no member answered; {worst.message}",
-            code=worst.code,
-            retryable=worst.retryable,
-            retry_after=worst.retry_after,
-            side_effects=worst.side_effects,
-        )
 
 
 class Ensemble(ABC, Generic[Table]):
@@ -285,37 +192,6 @@ class Ensemble(ABC, Generic[Table]):
             self.table.skill,
             names,
         )
-
-
-def as_members(members: Sequence[str | MemberTable | Member]) -> tuple[Member, ...]:
-    """Members as they are named in code or in a file."""
-    return tuple(
-        Member(agent=one)
-        if isinstance(one, str)
-        else one
-        if isinstance(one, Member)
-        else Member(agent=one.agent, price=one.price, weight=one.weight, canary=one.canary)
-        for one in members
-    )
-
-
-def configured(kind: type[Table], name: str, options: dict[str, Any]) -> Table:
-    """The options of a constructor, judged as those of a file are.
-
-    Raises:
-        NotConfigured: naming the option, and what is wrong with it.
-    """
-    given = dict(options)
-    for key in ("members", "checkers", "judges"):
-        if key in given:
-            given[key] = [
-                msgspec.to_builtins(one) if isinstance(one, msgspec.Struct) else one
-                for one in given[key]
-            ]
-    try:
-        return msgspec.convert({"kind": kind.__struct_config__.tag, **given}, kind)
-    except msgspec.ValidationError as error:
-        raise NotConfigured(f"ensemble {name}: {error}") from None
 
 
 def subject_of(input: Any, path: str | None) -> str:

@@ -14,16 +14,17 @@ from msgspec import Struct
 from dragoman_agents.agent import Agent
 from dragoman_agents.configuration.ensembles import CrossCheckTable
 from dragoman_agents.ensembles.agents.accounts import described, report, unasked
-from dragoman_agents.ensembles.agents.base import Ensemble, Task, as_members, configured
+from dragoman_agents.ensembles.agents.base import Ensemble
+from dragoman_agents.ensembles.agents.making import make
 from dragoman_agents.ensembles.agents.member_call import Call
-from dragoman_agents.ensembles.agents.members import MemberView, Roster
+from dragoman_agents.ensembles.agents.members import MemberView, Roster, as_members
+from dragoman_agents.ensembles.agents.task import Task
 from dragoman_agents.ensembles.agents.wording import (
     criteria_text,
     question_text,
     value_text,
     verdict_of,
 )
-from dragoman_bus.protocol.payloads import Contract
 from dragoman_bus.protocol.receipts import MemberOutcome, MemberReport
 
 __all__ = ["CrossCheck", "cross_check"]
@@ -160,10 +161,6 @@ class CrossCheck(Ensemble[CrossCheckTable]):
 
 def cross_check(
     name: str,
-    *,
-    description: str | None = None,
-    contract: Contract | None = None,
-    concurrency: int | None = None,
     **options: Any,
 ) -> Agent:
     """An agent whose answers are checked by others, and repaired or held back.
@@ -172,21 +169,12 @@ def cross_check(
 
     Args:
         name: Its name.
-        description: What it is.
-        contract: Of its skill; absent: that of its members, for which it waits when it starts.
-        concurrency: Tasks at once.
-        options: Those of ``[agents.ensemble]``: the members of ``CrossCheckTable``.
+        options: The members of ``CrossCheckTable``, and of ``AgentOptions``.
 
     Raises:
         NotConfigured: an option that is unknown or cannot be.
     """
-    return CrossCheck(
-        name,
-        configured(CrossCheckTable, name, options),
-        description=description,
-        contract=contract,
-        concurrency=concurrency,
-    ).agent
+    return make(CrossCheck, CrossCheckTable, name, options)
 
 
 def _why(rounds: list[_Round]) -> str:

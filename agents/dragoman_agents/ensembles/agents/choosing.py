@@ -20,19 +20,19 @@ from dragoman_agents.configuration.ensembles import RouterTable
 from dragoman_agents.ensembles.agents.agreeing import (
     AgreementOption,
     agreement_of,
-    said_agreement,
 )
-from dragoman_agents.ensembles.agents.base import Ensemble, Task, configured, subject_of
+from dragoman_agents.ensembles.agents.base import Ensemble, subject_of
 from dragoman_agents.ensembles.agents.labels import Ballot
 from dragoman_agents.ensembles.agents.learning import Learning
+from dragoman_agents.ensembles.agents.making import make
 from dragoman_agents.ensembles.agents.members import MemberView
 from dragoman_agents.ensembles.agents.shared_health import SharedHealth
 from dragoman_agents.ensembles.agents.store import Store, quietly
+from dragoman_agents.ensembles.agents.task import Task
 from dragoman_agents.ensembles.agents.trying import Attempts
 from dragoman_agents.ensembles.agreement import Agreement
 from dragoman_agents.ensembles.routing import Candidate, Choice, Policy, Router, Wanted
 from dragoman_bus.client import Bus
-from dragoman_bus.protocol.payloads import Contract
 from dragoman_bus.protocol.receipts import ConsideredAgent
 
 __all__ = ["Routing", "router"]
@@ -198,9 +198,6 @@ def router(
     name: str,
     *,
     agreement: Agreement | AgreementOption | None = None,
-    description: str | None = None,
-    contract: Contract | None = None,
-    concurrency: int | None = None,
     **options: Any,
 ) -> Agent:
     """An agent that gives each task to the member that suits it best.
@@ -210,23 +207,12 @@ def router(
     Args:
         name: Its name.
         agreement: When an answer is the one that a label says: as in a file, or an object.
-        description: What it is.
-        contract: Of its skill; absent: that of its members, for which it waits when it starts.
-        concurrency: Tasks at once.
-        options: Those of ``[agents.ensemble]``: the members of ``RouterTable``.
+        options: The members of ``RouterTable``, and of ``AgentOptions``.
 
     Raises:
         NotConfigured: an option that is unknown or cannot be.
     """
-    way = said_agreement(agreement, options)
-    return Routing(
-        name,
-        configured(RouterTable, name, options),
-        agreement=way,
-        description=description,
-        contract=contract,
-        concurrency=concurrency,
-    ).agent
+    return make(Routing, RouterTable, name, options, agreement=agreement)
 
 
 def _explored(choice: Choice) -> Choice:

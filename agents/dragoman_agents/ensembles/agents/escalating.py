@@ -16,17 +16,12 @@ from dragoman_agents.ensembles.agents.accounts import report, unasked, unused
 from dragoman_agents.ensembles.agents.agreeing import (
     AgreementOption,
     agreement_of,
-    said_agreement,
 )
-from dragoman_agents.ensembles.agents.base import (
-    Ensemble,
-    Task,
-    as_members,
-    configured,
-    subject_of,
-)
+from dragoman_agents.ensembles.agents.base import Ensemble, subject_of
+from dragoman_agents.ensembles.agents.making import make
 from dragoman_agents.ensembles.agents.member_call import Call
-from dragoman_agents.ensembles.agents.members import MemberView, Roster
+from dragoman_agents.ensembles.agents.members import MemberView, Roster, as_members
+from dragoman_agents.ensembles.agents.task import Task
 from dragoman_agents.ensembles.agents.wording import question_text, value_text, verdict_of
 from dragoman_agents.ensembles.agreement import Agreement, SchemaField
 from dragoman_agents.ensembles.cascade import (
@@ -37,7 +32,6 @@ from dragoman_agents.ensembles.cascade import (
     cheapest_first,
 )
 from dragoman_agents.ensembles.escalation import Escalation
-from dragoman_bus.protocol.payloads import Contract
 from dragoman_bus.protocol.receipts import EnsembleVerdict, MemberOutcome, MemberReport
 
 __all__ = ["Escalating", "cascade"]
@@ -194,9 +188,6 @@ def cascade(
     *,
     agreement: Agreement | AgreementOption | None = None,
     escalations: Sequence[Escalation | None] = (),
-    description: str | None = None,
-    contract: Contract | None = None,
-    concurrency: int | None = None,
     **options: Any,
 ) -> Agent:
     """An agent that asks cheap members first, and dearer ones only when it is in doubt.
@@ -208,24 +199,14 @@ def cascade(
         name: Its name.
         agreement: When two answers say the same: as in a file, or an object.
         escalations: For each stage but the last what was learned of when to go on.
-        description: What it is.
-        contract: Of its skill; absent: that of its members, for which it waits when it starts.
-        concurrency: Tasks at once.
-        options: Those of ``[agents.ensemble]``: the members of ``CascadeTable``.
+        options: The members of ``CascadeTable``, and of ``AgentOptions``.
 
     Raises:
         NotConfigured: an option that is unknown or cannot be.
     """
-    way = said_agreement(agreement, options)
-    return Escalating(
-        name,
-        configured(CascadeTable, name, options),
-        agreement=way,
-        escalations=escalations,
-        description=description,
-        contract=contract,
-        concurrency=concurrency,
-    ).agent
+    return make(
+        Escalating, CascadeTable, name, options, agreement=agreement, escalations=escalations
+    )
 
 
 def _why(run: Cascade, result: CascadeResult) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 
 from dragoman_agents.agent import Agent
 from dragoman_agents.configuration.ensembles import FailoverTable
-from dragoman_agents.ensembles.agents.base import Ensemble, Task, configured
+from dragoman_agents.ensembles.agents.base import Ensemble
+from dragoman_agents.ensembles.agents.making import make
 from dragoman_agents.ensembles.agents.members import MemberView
 from dragoman_agents.ensembles.agents.shared_health import SharedHealth
+from dragoman_agents.ensembles.agents.task import Task
 from dragoman_agents.ensembles.agents.trying import Attempts
 from dragoman_bus.client import Bus
-from dragoman_bus.protocol.payloads import Contract
 
 __all__ = ["Failover", "failover"]
 
@@ -62,10 +63,6 @@ class Failover(Ensemble[FailoverTable]):
 
 def failover(
     name: str,
-    *,
-    description: str | None = None,
-    contract: Contract | None = None,
-    concurrency: int | None = None,
     **options: Any,
 ) -> Agent:
     """An agent that asks the first of its members that can answer.
@@ -74,18 +71,9 @@ def failover(
 
     Args:
         name: Its name.
-        description: What it is.
-        contract: Of its skill; absent: that of its members, for which it waits when it starts.
-        concurrency: Tasks at once.
-        options: Those of ``[agents.ensemble]``: the members of ``FailoverTable``.
+        options: The members of ``FailoverTable``, and of ``AgentOptions``.
 
     Raises:
         NotConfigured: an option that is unknown or cannot be.
     """
-    return Failover(
-        name,
-        configured(FailoverTable, name, options),
-        description=description,
-        contract=contract,
-        concurrency=concurrency,
-    ).agent
+    return make(Failover, FailoverTable, name, options)

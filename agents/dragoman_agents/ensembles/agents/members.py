@@ -11,12 +11,13 @@ from functools import lru_cache
 
 from msgspec import UNSET, Struct, UnsetType
 
+from dragoman_agents.configuration.ensembles import MemberTable
 from dragoman_bus.client import Bus
 from dragoman_bus.protocol.payloads import Contract, Cost, ModelFacts, ModelIdentity
 from dragoman_bus.registry.view import AgentView
 from dragoman_bus.validation.difference import compare_schemas
 
-__all__ = ["ENSEMBLE_TAG", "Member", "MemberView", "Missing", "Roster"]
+__all__ = ["ENSEMBLE_TAG", "Member", "MemberView", "Missing", "Roster", "as_members"]
 
 ENSEMBLE_TAG = "ensemble"
 """The tag of a skill that is served by an ensemble (ENS-2)."""
@@ -226,6 +227,18 @@ class Roster:
             and ENSEMBLE_TAG not in tags
             and self.tags <= tags
         )
+
+
+def as_members(members: Sequence[str | MemberTable | Member]) -> tuple[Member, ...]:
+    """Members as they are named in code or in a file."""
+    return tuple(
+        Member(agent=one)
+        if isinstance(one, str)
+        else one
+        if isinstance(one, Member)
+        else Member(agent=one.agent, price=one.price, weight=one.weight, canary=one.canary)
+        for one in members
+    )
 
 
 def _newest(views: Iterable[AgentView], skill: str, contract: Contract | None) -> list[AgentView]:

@@ -15,11 +15,12 @@ from dragoman_agents.ensembles.agents.accounts import report, summed
 from dragoman_agents.ensembles.agents.agreeing import (
     AgreementOption,
     agreement_of,
-    said_agreement,
 )
-from dragoman_agents.ensembles.agents.base import Ensemble, Task, as_members, configured
+from dragoman_agents.ensembles.agents.base import Ensemble
+from dragoman_agents.ensembles.agents.making import make
 from dragoman_agents.ensembles.agents.member_call import Call
-from dragoman_agents.ensembles.agents.members import MemberView, Roster
+from dragoman_agents.ensembles.agents.members import MemberView, Roster, as_members
+from dragoman_agents.ensembles.agents.task import Task
 from dragoman_agents.ensembles.agents.wording import (
     criteria_text,
     preference_of,
@@ -28,7 +29,6 @@ from dragoman_agents.ensembles.agents.wording import (
 )
 from dragoman_agents.ensembles.agreement import Agreement, group
 from dragoman_agents.ensembles.judging import Comparison, Panel, Ranking
-from dragoman_bus.protocol.payloads import Contract
 from dragoman_bus.protocol.receipts import ConsideredAgent, EnsembleVerdict, MemberReport
 
 __all__ = ["Judging", "judge"]
@@ -186,9 +186,6 @@ def judge(
     name: str,
     *,
     agreement: Agreement | AgreementOption | None = None,
-    description: str | None = None,
-    contract: Contract | None = None,
-    concurrency: int | None = None,
     **options: Any,
 ) -> Agent:
     """An agent that has its members' answers compared by judges and gives the best.
@@ -198,23 +195,12 @@ def judge(
     Args:
         name: Its name.
         agreement: Answers that say the same are compared once: as in a file, or an object.
-        description: What it is.
-        contract: Of its skill; absent: that of its members, for which it waits when it starts.
-        concurrency: Tasks at once.
-        options: Those of ``[agents.ensemble]``: the members of ``JudgeTable``.
+        options: The members of ``JudgeTable``, and of ``AgentOptions``.
 
     Raises:
         NotConfigured: an option that is unknown or cannot be.
     """
-    way = said_agreement(agreement, options)
-    return Judging(
-        name,
-        configured(JudgeTable, name, options),
-        agreement=way,
-        description=description,
-        contract=contract,
-        concurrency=concurrency,
-    ).agent
+    return make(Judging, JudgeTable, name, options, agreement=agreement)
 
 
 def _pairs(ranking: Ranking) -> float:

@@ -13,13 +13,14 @@ from typing import Any, NoReturn
 from dragoman_agents.agent import Agent
 from dragoman_agents.configuration.ensembles import MapReduceTable
 from dragoman_agents.ensembles.agents.accounts import summed
-from dragoman_agents.ensembles.agents.base import Ensemble, Task, configured
+from dragoman_agents.ensembles.agents.base import Ensemble
+from dragoman_agents.ensembles.agents.making import make
 from dragoman_agents.ensembles.agents.member_call import Call
 from dragoman_agents.ensembles.agents.members import MemberView
+from dragoman_agents.ensembles.agents.task import Task
 from dragoman_agents.ensembles.agents.wording import value_text
 from dragoman_agents.ensembles.map_reduce import split_text, step_groups
 from dragoman_bus.protocol.errors import InvalidInput, TaskFailed
-from dragoman_bus.protocol.payloads import Contract
 from dragoman_bus.protocol.receipts import MemberRole
 
 __all__ = ["Splitting", "map_reduce"]
@@ -129,10 +130,6 @@ class Splitting(Ensemble[MapReduceTable]):
 
 def map_reduce(
     name: str,
-    *,
-    description: str | None = None,
-    contract: Contract | None = None,
-    concurrency: int | None = None,
     **options: Any,
 ) -> Agent:
     """An agent that cuts a long text into pieces, has them done side by side, and joins the rest.
@@ -141,21 +138,12 @@ def map_reduce(
 
     Args:
         name: Its name.
-        description: What it is.
-        contract: Of its skill; absent: that of its members, for which it waits when it starts.
-        concurrency: Tasks at once.
-        options: Those of ``[agents.ensemble]``: the members of ``MapReduceTable``.
+        options: The members of ``MapReduceTable``, and of ``AgentOptions``.
 
     Raises:
         NotConfigured: an option that is unknown or cannot be.
     """
-    return Splitting(
-        name,
-        configured(MapReduceTable, name, options),
-        description=description,
-        contract=contract,
-        concurrency=concurrency,
-    ).agent
+    return make(Splitting, MapReduceTable, name, options)
 
 
 async def _all(works: Sequence[Any]) -> list[Any]:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from dragoman_agents.ensembles.agents.accounts import report, unasked
-from dragoman_agents.ensembles.agents.base import Task
 from dragoman_agents.ensembles.agents.member_call import Call
 from dragoman_agents.ensembles.agents.members import MemberView, Missing
 from dragoman_agents.ensembles.agents.shared_health import SharedHealth
+from dragoman_agents.ensembles.agents.task import Task
 from dragoman_agents.ensembles.failover import Ask, FailoverRun, Fallback, GiveUp, Target, Wait
 from dragoman_bus.protocol.errors import TaskFailed
 from dragoman_bus.protocol.receipts import MemberReport

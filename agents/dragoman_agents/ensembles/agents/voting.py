@@ -18,17 +18,17 @@ from dragoman_agents.ensembles.agents.agreeing import (
     agreement_of,
     choices_of,
     comparing,
-    said_agreement,
 )
-from dragoman_agents.ensembles.agents.base import Ensemble, Task, configured, subject_of
+from dragoman_agents.ensembles.agents.base import Ensemble, subject_of
 from dragoman_agents.ensembles.agents.labels import Ballot, Weights
 from dragoman_agents.ensembles.agents.learning import Learning
+from dragoman_agents.ensembles.agents.making import make
 from dragoman_agents.ensembles.agents.member_call import Call
 from dragoman_agents.ensembles.agents.members import MemberView
+from dragoman_agents.ensembles.agents.task import Task
 from dragoman_agents.ensembles.agreement import Agreement
 from dragoman_agents.ensembles.votes import Verdict, Vote, Voter, VoteRule
 from dragoman_bus.client import Bus
-from dragoman_bus.protocol.payloads import Contract
 from dragoman_bus.protocol.receipts import MemberOutcome, MemberReport
 
 __all__ = ["Consensus", "consensus"]
@@ -235,9 +235,6 @@ def consensus(
     name: str,
     *,
     agreement: Agreement | AgreementOption | None = None,
-    description: str | None = None,
-    contract: Contract | None = None,
-    concurrency: int | None = None,
     **options: Any,
 ) -> Agent:
     """An agent that asks several members the same and gives the answer on which they agree.
@@ -247,23 +244,12 @@ def consensus(
     Args:
         name: Its name.
         agreement: When two answers say the same: as in a file, or an object.
-        description: What it is.
-        contract: Of its skill; absent: that of its members, for which it waits when it starts.
-        concurrency: Tasks at once.
-        options: Those of ``[agents.ensemble]``: the members of ``ConsensusTable``.
+        options: The members of ``ConsensusTable``, and of ``AgentOptions``.
 
     Raises:
         NotConfigured: an option that is unknown or cannot be.
     """
-    way = said_agreement(agreement, options)
-    return Consensus(
-        name,
-        configured(ConsensusTable, name, options),
-        agreement=way,
-        description=description,
-        contract=contract,
-        concurrency=concurrency,
-    ).agent
+    return make(Consensus, ConsensusTable, name, options, agreement=agreement)
 
 
 def _why_not(verdict: Verdict, table: ConsensusTable) -> str:
