@@ -31,6 +31,7 @@ HEADROOM_BYTES = 4096
 WINDOW = 16
 PAGE = 64
 DEFAULT_MAXIMUM_BYTES = 1024**3
+RENEW_SECONDS = 3600.0
 
 Content = bytes | Path | AsyncIterable[bytes]
 
@@ -82,7 +83,7 @@ class ArtifactStore:
         media_type: str = "application/octet-stream",
         filename: str = "",
     ) -> ArtifactReference:
-        """Store a content; one that is there already is not sent again.
+        """Store a content; one that was stored within the last hour is not sent again.
 
         Args:
             content: Bytes, a file, or pieces as they come.
@@ -99,7 +100,7 @@ class ArtifactStore:
         if not isinstance(content, AsyncIterable):
             digest, size = await asyncio.to_thread(_digest_of, content)
             self._check_size(size)
-            if await self._facts(digest) is not None:
+            if _lives_long(await self._found(digest)):
                 return ArtifactReference(
                     digest=digest, size=size, media_type=media_type, filename=filename
                 )
@@ -113,15 +114,18 @@ class ArtifactStore:
             LocalError: ``ARTIFACT_NOT_FOUND`` when it is not stored, or no longer;
                 ``ARTIFACT_CORRUPT`` at the end, when what came has another digest.
         """
-        facts = await self._facts(reference.digest)
-        if facts is None:
-            raise LocalError(f"no artifact {reference.digest} is stored", code="ARTIFACT_NOT_FOUND")
+        found = await self._found(reference.digest)
+        if found is None:
+            raise _not_found(reference)
+        facts = found[0]
         self._check_size(facts.size)
         seen, count = hashlib.sha256(), 0
         async for piece in self._chunks(facts):
             seen.update(piece)
             count += len(piece)
             yield piece
+        if facts.size and not count:
+            raise _not_found(reference)
         if f"sha256:{seen.hexdigest()}" != reference.digest:
             raise LocalError(
                 f"{count} bytes came of artifact {reference.digest}, and they are not it",
@@ -183,19 +187,28 @@ class ArtifactStore:
             digest=f"SHA-256={encoded}",
             mtime=format_timestamp(time.time()),
         )
+        found = await self._found(digest)
+        if _lives_long(found):
+            # Somebody stored the same content meanwhile; these chunks go with their age.
+            return
         subject = _facts_subject(digest)
         record = Record(
-            subject=subject, data=msgspec.json.encode(facts), expect=Expectation(subject, 0)
+            subject=subject,
+            data=msgspec.json.encode(facts),
+            expect=Expectation(subject, found[1] if found else 0),
         )
         try:
             await self._streams.append(ARTIFACT_STREAM, record)
         except RevisionConflict:
-            # Somebody stored the same content meanwhile; these chunks go with their age.
             return
 
-    async def _facts(self, digest: str) -> _Facts | None:
+    async def _found(self, digest: str) -> tuple[_Facts, int, float] | None:
+        """The description of a stored content, its position, and when it was stored."""
         stored = await self._streams.last(ARTIFACT_STREAM, _facts_subject(digest))
-        return msgspec.json.decode(stored[-1].data, type=_Facts) if stored else None
+        if not stored:
+            return None
+        facts = msgspec.json.decode(stored[-1].data, type=_Facts)
+        return facts, stored[-1].position, stored[-1].time
 
     async def _chunks(self, facts: _Facts) -> AsyncIterator[bytes]:
         """The chunks in order; the next page is under way while one is used."""
@@ -225,6 +238,16 @@ class ArtifactStore:
             raise PayloadTooLarge(
                 f"an artifact of {size} bytes is larger than the {self._maximum} allowed here"
             )
+
+
+def _lives_long(found: tuple[_Facts, int, float] | None) -> bool:
+    """Whether a content is there, and will be nearly as long as one that is stored now (ART-6)."""
+    return found is not None and time.time() - found[2] < RENEW_SECONDS
+
+
+def _not_found(reference: ArtifactReference) -> LocalError:
+    words = f"no artifact {reference.digest} is stored, or it has expired"
+    return LocalError(words, code="ARTIFACT_NOT_FOUND")
 
 
 def _facts_subject(digest: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from dragoman_agents import Agent, Context
 from dragoman_bus.artifacts import ArtifactReference, ArtifactStore, artifact_part, reference_in
+from dragoman_bus.artifacts import store as artifact_store
 from dragoman_bus.artifacts.store import ARTIFACT_STREAM
 from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent
 from dragoman_bus.protocol.errors import LocalError, PayloadTooLarge
@@ -101,8 +102,9 @@ async def test_an_unknown_content_is_a_clear_error(store: ArtifactStore) -> None
 
 async def test_a_content_that_was_changed_is_refused(store: ArtifactStore, tmp_path: Path) -> None:
     reference = await store.put(b"honest" * 1000)
-    facts = await store._facts(reference.digest)
-    assert facts is not None
+    found = await store._found(reference.digest)
+    assert found is not None
+    facts = found[0]
     forged = Record(subject=f"$O.dragoman_artifacts.C.{facts.nuid}", data=b"more")
     await store._transport.streams().append(ARTIFACT_STREAM, forged)
     with pytest.raises(LocalError, match="ARTIFACT_CORRUPT"):
@@ -117,3 +119,30 @@ async def test_a_content_beyond_the_bound_is_refused(house: House, store: Artifa
         await small.get(reference)
     with pytest.raises(PayloadTooLarge):
         await small.put(pieces())
+
+
+async def test_a_content_that_would_expire_soon_is_stored_again(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_store, "RENEW_SECONDS", 0.0)
+    first = await store.put(b"kept " * 1000)
+    before = await store._found(first.digest)
+    again = await store.put(b"kept " * 1000)
+    after = await store._found(first.digest)
+    assert before
+    assert after
+    assert after[1] > before[1]
+    streams = store._transport.streams()
+    # The first one's chunks go with their age.
+    await streams.purge(ARTIFACT_STREAM, f"$O.dragoman_artifacts.C.{before[0].nuid}")
+    assert await store.get(again) == b"kept " * 1000
+
+
+async def test_a_content_whose_chunks_are_gone_is_not_stored(store: ArtifactStore) -> None:
+    reference = await store.put(b"gone " * 1000)
+    found = await store._found(reference.digest)
+    assert found
+    streams = store._transport.streams()
+    await streams.purge(ARTIFACT_STREAM, f"$O.dragoman_artifacts.C.{found[0].nuid}")
+    with pytest.raises(LocalError, match="ARTIFACT_NOT_FOUND"):
+        await store.get(reference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -12,9 +13,9 @@ from dragoman_agents import Agent, Context
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.errors import BusUnavailable, TaskFailed
 from dragoman_bus.server import NatsServer
-from dragoman_bus.supervisor import Supervisor, room
+from dragoman_bus.supervisor import Supervisor, room, supervising
 from dragoman_bus.transports.nats import NatsOptions, NatsTransport
-from dragoman_bus.transports.streams import Record
+from dragoman_bus.transports.streams import Page, Record, Stored
 from tests.integration.durable.conftest import SETTINGS, House
 
 pytestmark = pytest.mark.anyio
@@ -142,6 +143,51 @@ async def test_a_supervisor_that_dies_at_any_write_leaves_nothing_undone(
         follow_up = bus.durable.task((await handing.result()).text)
         while not (await bus.durable.store.read(follow_up.task_id)).ended:
             await asyncio.sleep(0.1)
+
+
+def behind(transport: NatsTransport, seconds: float) -> None:
+    """Let every read of a connection be answered by a node that is so far behind."""
+    streams = transport.streams()
+    read, last = streams.read, streams.last
+
+    def known(messages: list[Stored]) -> list[Stored]:
+        return [message for message in messages if message.time < time.time() - seconds]
+
+    async def read_behind(stream: str, pattern: str, **options: int) -> Page:
+        page = await read(stream, pattern, **options)
+        return Page(known(page.messages), page.more)
+
+    async def last_behind(stream: str, *patterns: str) -> list[Stored]:
+        return known(await last(stream, *patterns))
+
+    streams.read, streams.last = read_behind, last_behind  # type: ignore[method-assign]
+
+
+async def test_a_supervisor_that_reads_from_a_node_behind_forgets_nothing(house: House) -> None:
+    transport = await house.transport()
+    behind(transport, 0.5)
+    await house.stack.enter_async_context(
+        supervising(transport, SETTINGS, cancel_grace_seconds=1.0)
+    )
+    await house.serve(family())
+    bus = await house.bus()
+    asking = await bus.submit("inquire", "Hello", delivery="durable")
+    line = [
+        await bus.submit(
+            "echo_back", word, delivery="durable", context_id="line-behind", ordered=True
+        )
+        for word in ("one", "two", "three")
+    ]
+    queued = await bus.submit("nobody", "x", delivery="durable")
+    await queued.request_cancel("enough")
+    async for _ in asking:
+        if asking.question:
+            break
+    await asking.reply("Ada")
+    async with asyncio.timeout(30):
+        assert (await asking.result()).text == "Hello, Ada"
+        assert [(await task.result()).text for task in line] == ["one", "two", "three"]
+        assert await queued.cancel() is TaskState.CANCELED
 
 
 async def test_a_log_that_fills_loses_the_oldest_ended_tasks_and_takes_new_ones(
