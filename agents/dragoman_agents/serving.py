@@ -18,6 +18,7 @@ from typing import Any
 from dragoman_agents.agent import Agent
 from dragoman_agents.execution import SkillRunner
 from dragoman_bus.client import Bus
+from dragoman_bus.permissions import inbox_prefix
 from dragoman_bus.protocol.errors import BusUnavailable, LocalError
 from dragoman_bus.service import Instance, InstanceLimits, Serving, Worker
 from dragoman_bus.transports.port import Transport
@@ -136,7 +137,9 @@ async def serve(
 
     stop = asyncio.Event()
     with _signals(stop):
-        transport = await connect_nats(server, name=agent.name)
+        transport = await connect_nats(
+            server, name=agent.name, inbox_prefix=inbox_prefix(agent.name)
+        )
         try:
             async with serving(
                 agent,

@@ -29,6 +29,7 @@ COMMANDS = (
     "watch",
     "validate",
     "schema",
+    "permissions",
     "init",
     "demo",
     "completion",

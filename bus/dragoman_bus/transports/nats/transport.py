@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import nats.errors
 from nats.aio.client import Client
@@ -263,14 +264,18 @@ class NatsTransport:
         return BusUnavailable(f"{what}: NATS at {self._connection.addresses} fails ({error})")
 
 
-async def connect_nats(url: str | None = None, *, name: str = "dragoman") -> NatsTransport:
+async def connect_nats(
+    url: str | None = None, *, name: str = "dragoman", inbox_prefix: str = "_INBOX"
+) -> NatsTransport:
     """Connect to ``url``, to ``NATS_URL``, or to a server on this machine.
 
     Args:
         url: One address, or several of one cluster separated by commas.
         name: Shown by the server's monitoring.
+        inbox_prefix: First tokens of the subjects that answers come to.
 
     Raises:
         BusUnavailable: As ``NatsTransport.connect``.
     """
-    return await NatsTransport.connect(NatsOptions.from_url(url, name=name))
+    options = replace(NatsOptions.from_url(url, name=name), inbox_prefix=inbox_prefix)
+    return await NatsTransport.connect(options)
