@@ -14,10 +14,10 @@ NODE := $(shell command -v npm >/dev/null 2>&1 && node --version 2>/dev/null | \
 	grep -qE '^v(1[89]|[2-9][0-9])' && echo yes)
 LEFT_OUT := $(if $(ENGINE),,not containers)$(if $(ENGINE)$(NODE),, and )$(if $(NODE),,not foreign)
 
-.PHONY: help demo test lint check generate chaos bench clean
+.PHONY: help demo test lint check generate chaos bench collective clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
@@ -74,6 +74,12 @@ BENCH ?= echo durable
 bench: $(BENCHED) ## measure beside others in the same run; BENCH=all, or names
 	@$(BIN)/python -m benchmarks $(BENCH)
 	@$(BIN)/python tools/generate.py
+
+# recorded answers of real models, a folder as benchmarks/collective/recorded.py describes it
+ANSWERS ?=
+
+collective: $(BENCHED) ## does work in tandem pay? simulated models, or ANSWERS=FOLDER of real ones
+	@$(BIN)/python -m benchmarks.collective $(if $(ANSWERS),--answers $(ANSWERS)) $(COLLECTIVE)
 
 clean: ## remove the environment and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

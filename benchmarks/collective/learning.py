@@ -97,7 +97,7 @@ def learn(dataset: Dataset, train: Sequence[Case]) -> Learned:
         prices=prices,
         pool=pool,
         everybody=_voting(ranked, known, prices, dataset.choices),
-        minimum_confidence=1.0 if threshold is None else threshold,
+        minimum_confidence=max(confidences) if threshold is None else threshold,
         calibrator=Calibrator.fit(confidences, right),
         pair=pair,
         escalations={} if pair is None else _escalations(train, pair, best, prices[best]),

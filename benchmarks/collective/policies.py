@@ -106,13 +106,16 @@ def voting(
         vote = Vote([Voter(member, weights[member]) for member in members], rule)
         price = seconds = 0.0
         asked = 0
-        while wave := vote.next_to_ask(order) if order is not None else vote.pending:
+        # Whose word counts nothing is not paid for, also where all are asked.
+        counted = tuple(member for member in members if weights[member] > 0)
+        while wave := vote.next_to_ask(order) if order is not None else counted:
             replies = {member: case.replies[member] for member in wave}
             for member, reply in replies.items():
                 vote.cast(member, reply.pick)
             price += sum(reply.price for reply in replies.values())
             seconds += max(reply.seconds for reply in replies.values())
             asked += len(wave)
+            counted = ()
         verdict = vote.verdict()
         return Outcome(verdict.value, price, seconds, asked, verdict.confidence)
 

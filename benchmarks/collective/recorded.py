@@ -11,11 +11,12 @@ from __future__ import annotations
 import csv
 import gzip
 import random
+import re
 from pathlib import Path
 
 from benchmarks.collective.cases import Case, Dataset, Model, Reply
 
-__all__ = ["PROMPT_TOKENS", "load", "seconds_for"]
+__all__ = ["PROMPT_TOKENS", "agent_name", "load", "seconds_for"]
 
 PROMPT_TOKENS = 1000
 """Of the instructions and examples before each question, as the recordings had them."""
@@ -39,7 +40,7 @@ def load(folder: Path, seed: int = 1) -> Dataset:
     with prices.open(newline="") as file:
         models = {
             row["model"]: Model(
-                row["model"],
+                agent_name(row["model"]),
                 float(row["usd_per_million_input_tokens"]),
                 float(row["usd_per_million_output_tokens"]),
             )
@@ -55,7 +56,11 @@ def load(folder: Path, seed: int = 1) -> Dataset:
         } - models.keys()
         if unpriced:
             raise SystemExit(f"{prices} has no price of {', '.join(sorted(unpriced))}")
-        present = [m for m in models.values() if f"{m.name}:pick" in (reader.fieldnames or ())]
+        present = {
+            column: model
+            for column, model in models.items()
+            if f"{column}:pick" in (reader.fieldnames or ())
+        }
         try:
             cases = [_case(row, present, chance) for row in reader]
         except (KeyError, ValueError) as error:
@@ -64,7 +69,7 @@ def load(folder: Path, seed: int = 1) -> Dataset:
         raise SystemExit(f"{answers} has no questions, or no answers")
     return Dataset(
         title=f"recorded answers of {len(present)} models to {len(cases):,} questions",
-        models={model.name: model for model in present},
+        models={model.name: model for model in present.values()},
         cases=cases,
         choices=10,
     )
@@ -76,22 +81,32 @@ def seconds_for(model: Model, output_tokens: int, chance: random.Random) -> floa
     return (FIRST_TOKEN_SECONDS + output_tokens / rate) * chance.lognormvariate(0.0, 0.35)
 
 
-def _case(row: dict[str, str], models: list[Model], chance: random.Random) -> Case:
+def agent_name(model: str) -> str:
+    """The name of the agent that stands for a model."""
+    return re.sub(r"[^a-z0-9_-]", "-", model.lower())[:63]
+
+
+def _case(row: dict[str, str], models: dict[str, Model], chance: random.Random) -> Case:
     tokens = int(row["question_tokens"])
     return Case(
         id=row["question_id"],
         subject=row["subject"],
         truth=row["answer"],
         input_tokens=tokens,
-        replies={model.name: _reply(row, model, tokens, chance) for model in models},
+        replies={
+            model.name: _reply(row, column, model, tokens, chance)
+            for column, model in models.items()
+        },
     )
 
 
-def _reply(row: dict[str, str], model: Model, tokens: int, chance: random.Random) -> Reply:
-    output = int(row[f"{model.name}:output_tokens"])
+def _reply(
+    row: dict[str, str], column: str, model: Model, tokens: int, chance: random.Random
+) -> Reply:
+    output = int(row[f"{column}:output_tokens"])
     paid = model.input_price * (PROMPT_TOKENS + tokens) + model.output_price * output
     return Reply(
-        pick=row[f"{model.name}:pick"] or None,
+        pick=row[f"{column}:pick"] or None,
         output_tokens=output,
         price=paid / 1e6,
         seconds=seconds_for(model, output, chance),

@@ -130,6 +130,18 @@ class QualityTable:
                 count[0] += right
                 count[1] += seen
 
+    def tallies(self) -> dict[tuple[str, str], tuple[float, float]]:
+        """What ``replace`` takes: right and seen, by member and subject.
+
+        Where subjects are known, the sums over all of them are left out: they follow.
+        """
+        named = {member for member, subject in self._counts if subject}
+        return {
+            (member, subject): (count[0], count[1])
+            for (member, subject), count in self._counts.items()
+            if subject or member not in named
+        }
+
     def overall(self, member: str) -> float:
         """Expected quality over all subjects."""
         right, seen = self._counts.get((member, ""), (0.0, 0.0))
