@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import random
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import UNSET, Struct
 
@@ -27,7 +28,6 @@ from benchmarks.collective.learning import CASCADE_BUDGET, Learned
 from benchmarks.collective.policies import Outcome, stages_of
 from benchmarks.collective.recorded import PROMPT_TOKENS
 from benchmarks.collective.rows import NEAR, ROWS, SINGLE
-from benchmarks.measuring import install_loop
 from dragoman_agents import Agent, Context, serving
 from dragoman_agents.ensembles.agents import cascade, consensus, failover, router
 from dragoman_agents.ensembles.agents.labels import Learned as Shared
@@ -46,6 +46,7 @@ __all__ = ["BusFailures", "BusRow", "BusRun", "over_the_bus"]
 SKILL = "answer"
 IN_FLIGHT = 16
 DEADLINE = 60.0
+Result = TypeVar("Result")
 UNHEARD = frozenset({"unasked", "absent"})
 PRICED_ON = "2024-09-01"
 READY_SECONDS = 120.0
@@ -112,7 +113,6 @@ def over_the_bus(
     tell: Callable[[str], None] = print,
 ) -> BusRun:
     """Ask the ensembles of every split all its test questions."""
-    install_loop()
     context = multiprocessing.get_context("spawn")
     ready, stop = context.Event(), context.Event()
     with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder)) as server:
@@ -123,11 +123,22 @@ def over_the_bus(
         try:
             if not ready.wait(READY_SECONDS):
                 raise SystemExit("the members did not start")
-            return asyncio.run(_run(server.url, dataset, divided, results, failover_tasks, tell))
+            return _on_a_loop(_run(server.url, dataset, divided, results, failover_tasks, tell))
         finally:
             stop.set()
             members.join(10)
             members.terminate()
+
+
+def _on_a_loop(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run it on the loop that `dragoman` uses, and leave the loops of others alone."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if sys.platform != "win32":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)
 
 
 async def _run(
@@ -215,6 +226,17 @@ def _name(key: str, split: int) -> str:
 
 
 @asynccontextmanager
+async def _served(agent: Agent, url: str) -> AsyncIterator[None]:
+    """An agent on a connection of its own."""
+    transport = await connect_nats(url)
+    try:
+        async with serving(agent, transport, grace_seconds=1.0):
+            yield
+    finally:
+        await transport.close()
+
+
+@asynccontextmanager
 async def _ensembles(
     url: str, split: int, learned: Learned, dataset: Dataset
 ) -> AsyncIterator[None]:
@@ -226,9 +248,7 @@ async def _ensembles(
             shared = _shared(learned.qualities)
             await store.put(f"learned.{_name(key, split)}", shared)
         for agent in _agents(split, learned, dataset):
-            await stack.enter_async_context(
-                serving(agent, await connect_nats(url), grace_seconds=1.0)
-            )
+            await stack.enter_async_context(_served(agent, url))
         await transport.close()
         yield
 
@@ -305,8 +325,7 @@ def _shared(qualities: QualityTable) -> Shared:
 
 def _serve_members(url: str, dataset: Dataset, ready: Event, stop: Event) -> None:
     """The process of the members."""
-    install_loop()
-    asyncio.run(_members(url, dataset, ready, stop))
+    _on_a_loop(_members(url, dataset, ready, stop))
 
 
 async def _members(url: str, dataset: Dataset, ready: Event, stop: Event) -> None:
@@ -314,9 +333,7 @@ async def _members(url: str, dataset: Dataset, ready: Event, stop: Event) -> Non
     async with AsyncExitStack() as stack:
         for model in dataset.models.values():
             agent = _member(model, cases)
-            await stack.enter_async_context(
-                serving(agent, await connect_nats(url), grace_seconds=1.0)
-            )
+            await stack.enter_async_context(_served(agent, url))
         ready.set()
         while not await asyncio.to_thread(stop.wait, 1.0):
             pass
@@ -388,8 +405,8 @@ async def _failover(url: str, bus: Bus, tasks: int) -> BusFailures:
     seconds: list[float] = []
     async with AsyncExitStack() as stack:
         for agent in (provider("down", 1.0), provider("flaky", 1.0), provider("dear", 9.0)):
-            await stack.enter_async_context(serving(agent, await connect_nats(url)))
-        await stack.enter_async_context(serving(ensemble, await connect_nats(url)))
+            await stack.enter_async_context(_served(agent, url))
+        await stack.enter_async_context(_served(ensemble, url))
         waiting = iter(range(tasks))
 
         async def work() -> None:
