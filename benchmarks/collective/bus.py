@@ -244,6 +244,7 @@ async def _ensembles(
     async with AsyncExitStack() as stack:
         transport = await connect_nats(url)
         store = await Store.open(transport)
+        assert store is not None
         for key in ("router", "router_cheap"):
             shared = _shared(learned.qualities)
             await store.put(f"learned.{_name(key, split)}", shared)
