@@ -165,7 +165,7 @@ class ClusterStage:
     async def restart(self, dice: random.Random) -> None:
         """See ``Stage``."""
         node = dice.choice(self._containers)
-        await asyncio.to_thread(node.restart, timeout=10)
+        await asyncio.to_thread(node.restart, timeout=3)
         await self._settled()
 
     async def pause(self, dice: random.Random) -> None:

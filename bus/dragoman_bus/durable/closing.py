@@ -6,17 +6,22 @@ the log is read and judged anew.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
-from dragoman_bus.durable.ending import Ending, ending_records
+from dragoman_bus.durable.ending import Ending, above, ending_records
 from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.errors import RevisionConflict
-from dragoman_bus.protocol.messages import TaskFinal
+from dragoman_bus.protocol.messages import TaskCancel, TaskFinal
+from dragoman_bus.protocol.payloads import CancelData
 from dragoman_bus.protocol.tasklog import LogFold
 
-__all__ = ["close_task", "open_children"]
+__all__ = ["children_to_cancel", "close_task", "open_children"]
+
+MAXIMUM_IN_BATCH = 500
+STALE_SECONDS = 0.05
 
 
 async def close_task(
@@ -47,13 +52,26 @@ async def close_task(
             ending.final(log, sender),
             sender,
             expect=LogStore.on_log(task_id, log.position),
-            open_children=await open_children(store, log),
+            open_children=await children_to_cancel(store, sender, log),
             max_payload=store.streams.max_payload,
         )
         try:
             await store.streams.append(LOG_STREAM, *records)
         except RevisionConflict:
-            continue
+            # Perhaps the node that was read from is behind.
+            await asyncio.sleep(STALE_SECONDS)
+
+
+async def children_to_cancel(store: LogStore, sender: Sender, log: LogFold) -> list[str]:
+    """The open children whose cancels go with the end; those of many more are stored before.
+
+    A batch holds a bounded number of messages, and a task has to end whatever it delegated.
+    """
+    children = await open_children(store, log)
+    for child in children[MAXIMUM_IN_BATCH:]:
+        wish = sender.wrap(TaskCancel, CancelData(task_id=child, reason=above(log.task_id)))
+        await store.append(child, "control", wish)
+    return children[:MAXIMUM_IN_BATCH]
 
 
 async def open_children(store: LogStore, log: LogFold) -> list[str]:

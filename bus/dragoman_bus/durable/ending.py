@@ -31,7 +31,7 @@ from dragoman_bus.protocol.subjects import dead_letter_subject, log_subject, tur
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.transports.streams import Expectation, Record
 
-__all__ = ["Ending", "ending_records"]
+__all__ = ["Ending", "above", "ending_records"]
 
 HEADER_BYTES = 1024
 """What the headers of a record take of the server's limit, amply."""
@@ -116,12 +116,17 @@ def ending_records(
     if ending.outbox is not None:
         records.append(_record(log_subject(log.task_id, "control"), ending.outbox))
     for child in open_children:
-        data = CancelData(task_id=child, reason=f"task {log.task_id}, above it, has ended")
+        data = CancelData(task_id=child, reason=above(log.task_id))
         records.append(_record(log_subject(child, "control"), sender.wrap(TaskCancel, data)))
     if log.data.ordered is True:
         turn = sender.wrap(TaskGet, GetData(task_id=log.task_id))
         records.append(_record(turn_subject(log.task.context_id, log.task_id), turn))
     return records
+
+
+def above(task_id: str) -> str:
+    """Why a child is canceled."""
+    return f"task {task_id}, above it, has ended"
 
 
 def _record(subject: str, message: Envelope, expect: Expectation | None = None) -> Record:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from msgspec import UNSET, Raw, UnsetType
 
-from dragoman_bus.durable.closing import open_children
+from dragoman_bus.durable.closing import children_to_cancel
 from dragoman_bus.durable.ending import Ending, ending_records
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.protocol.a2a import (
@@ -322,7 +322,9 @@ class LogStream:
         raise Fenced(self.log.task_id)
 
     async def _open_children(self) -> list[str]:
-        return await patiently(lambda: open_children(self._store, self.log), self.log.task_id)
+        return await patiently(
+            lambda: children_to_cancel(self._store, self._sender, self.log), self.log.task_id
+        )
 
     # ---- output
 

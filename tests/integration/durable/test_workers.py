@@ -8,6 +8,7 @@ import pytest
 
 from dragoman_agents import Agent, Context, serving
 from dragoman_bus.durable.ending import Ending
+from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.protocol.a2a import Message, Role, TaskState, text_part
 from dragoman_bus.protocol.errors import TaskFailed
 from dragoman_bus.protocol.messages import TaskFinal, TaskStatusUpdate
@@ -165,8 +166,7 @@ async def test_a_skill_that_cancels_itself_has_failed(house: House) -> None:
 
 
 async def test_one_slot_and_many_queues_give_every_task_its_turn(house: House) -> None:
-    settings = SETTINGS.__class__(ack_wait=2.0, in_memory=True, log_bytes=2**26, queue_bytes=2**24)
-    await house.supervisor(settings)
+    await house.supervisor()
     agent = Agent("narrow", concurrency=1)
     for name in ("wash", "cook", "clean", "mend"):
 
@@ -210,3 +210,17 @@ async def test_a_reply_is_served_by_another_replica(house: House) -> None:
     async with asyncio.timeout(15):
         assert (await task.result()).text == "Hello, Ada"
     assert task.instance != asked_by
+
+
+async def test_a_task_ends_however_many_tasks_are_open_below_it(house: House) -> None:
+    await house.supervisor()
+    hands, bus = await house.hands(), await house.bus()
+    await bus.submit("fertile", "x", delivery="durable")
+    stream = hands.begin(await hands.take("fertile", SETTINGS))
+    children = [f"fertile-child-{number}" for number in range(1100)]
+    for child in children:
+        await stream.child(child, "nobody")
+    await stream.end(DONE)
+    canceled = await hands.store.streams.read(LOG_STREAM, "dragoman.v1.evt.*.control", limit=2000)
+    named = {stored.subject.split(".")[3] for stored in canceled.messages}
+    assert named >= set(children)
