@@ -164,6 +164,12 @@ class FailoverRun:
         pause = FIRST_PAUSE_SECONDS * 2 ** (self._asked.get(target, 1) - 1)
         self._pause_until[target] = now + min(pause, LONGEST_PAUSE_SECONDS)
 
+    def refused(self, target: str, code: str) -> None:
+        """The target must not be asked for this task, for which nobody is to blame."""
+        self._running.pop(target, None)
+        self.attempts.append(Attempt(target, code, 0.0))
+        self._asked[target] = self._most
+
     def succeeded(self, target: str, now: float) -> None:
         """The target answered; whoever else still works on it is to be canceled."""
         seconds = now - self._running.pop(target, now)

@@ -15,6 +15,7 @@ from dragoman_bus.protocol.durable import AttemptReport
 from dragoman_bus.protocol.payloads import ErrorObject, SubmitData
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.protocol.timestamps import format_timestamp
+from dragoman_gateways.cli.accounts import account_of, account_summary, member_lines
 from dragoman_gateways.cli.output import console, printable
 from dragoman_gateways.cli.presenting import parts_text, state_style, state_word, value_text
 from dragoman_gateways.cli.words import clock_time, model_name, source_name, usage_words, who
@@ -95,6 +96,11 @@ def _print_ending(log: LogFold) -> None:
     receipt = None if isinstance(task.receipt, UnsetType) else task.receipt
     if receipt is not None:
         print_fact("done by", f"{who(receipt)} · {model_name(receipt.model)}")
+        account = account_of(receipt)
+        if account is not None:
+            print_fact("ensemble", account_summary(account))
+            for name, words in member_lines(account):
+                print_fact("", f"{name}  {words}")
     if usage_words(usage):
         print_fact("used", usage_words(usage))
     if not isinstance(task.error, UnsetType):

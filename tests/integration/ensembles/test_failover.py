@@ -274,6 +274,19 @@ async def test_bad_input_is_not_carried_from_one_to_the_next(play: Stage) -> Non
     assert await store.read("health.first", Cooldown) is None
 
 
+async def test_one_that_is_too_dear_for_what_is_left_is_passed_over(play: Stage) -> None:
+    await play.member("dear", "a", price=1000.0)
+    await play.member("cheap", "b", price=1.0)
+    await play.serve(failover("steady", skill="guess", members=["dear", "cheap"]))
+
+    result = await play.ask("steady", max_cost=Cost(amount=0.01, currency="USD"))
+
+    assert result.value == "b"
+    account = account_of(result)
+    assert "may cost" in str(report_of(account, "dear").why)
+    assert outcomes_of(account)["dear"] == "unasked"
+
+
 async def test_the_budget_binds_whoever_runs(play: Stage) -> None:
     await play.member("first", OVERLOADED, price=1.0, tokens=1000)
     await play.member("second", "b", price=1.0, tokens=1000)

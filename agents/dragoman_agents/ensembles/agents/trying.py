@@ -126,6 +126,9 @@ class Attempts:
                     run.succeeded(name, time.monotonic())
                     self._health.tell(name)
                     return call, self._whys[name]
+                if name in self._refused:
+                    run.refused(name, call.error.code)
+                    continue
                 run.failed(name, call.error.code, time.monotonic(), call.error.retry_after)
                 self._health.tell(name)
             if self._task.calls.remaining <= 0 and not running:
@@ -148,8 +151,9 @@ class Attempts:
         member = self._members[name]
         grant = self._task.calls.spending.grant([member], parts=parts)
         if not grant.members:
-            refusal = grant.refused[0].why
-            error = TaskFailed(f"{name}: {refusal}", code="LIMIT_EXCEEDED")
+            # Another one may be cheap enough.
+            self._refused[name] = grant.refused[0].why
+            error = TaskFailed(f"{name}: {self._refused[name]}", code="LIMIT_EXCEEDED")
             return Call(member=member, error=error)
         seconds = self._options.attempt_seconds
         patience = seconds is not None and seconds < self._task.calls.remaining
