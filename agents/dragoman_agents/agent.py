@@ -27,6 +27,8 @@ from dragoman_bus.protocol.errors import NotConfigured
 from dragoman_bus.protocol.payloads import AnnounceData, Contract, ModelFacts, ProtocolExtension
 from dragoman_bus.protocol.subjects import agent_subject, is_token
 from dragoman_bus.protocol.versions import CURRENT_VERSION, SUPPORTED_VERSIONS
+from dragoman_bus.validation import validate_value
+from dragoman_bus.validation.foreign import violations_of_foreign
 
 __all__ = ["Agent", "Skill"]
 
@@ -180,10 +182,12 @@ class Agent:
         output_schema: dict[str, Any] | None = None,
         text_input: str | None = None,
         examples: Sequence[str] = (),
+        foreign: bool = False,
     ) -> None:
         """Serve a function as a skill, with schemas given or read from its signature.
 
         With ``input_schema`` the function takes ``(input, ctx)``: the decoded input as one value.
+        ``foreign`` says that another participant wrote the schemas: they are judged within bounds.
 
         Raises:
             NotConfigured: a name, schema or signature that cannot be used.
@@ -194,7 +198,8 @@ class Agent:
         signature: Signature | SchemaSignature
         if input_schema is not None:
             output = {"type": "string"} if output_schema is None else output_schema
-            signature = SchemaSignature(function, input_schema, output, text_input)
+            judge = violations_of_foreign if foreign else validate_value
+            signature = SchemaSignature(function, input_schema, output, text_input, judge=judge)
         else:
             signature = read_signature(function)
         contract = make_contract(

@@ -104,7 +104,7 @@ class Ensemble(ABC, Generic[Table]):
         await bus.directory()
         if self.contract is None:
             self.contract = await self._members_contract(bus)
-            self._offer(self.contract)
+            self._offer(self.contract, foreign=True)
         if self.learning is not None:
             await self.learning.start(bus)
 
@@ -156,7 +156,7 @@ class Ensemble(ABC, Generic[Table]):
 
         self.agent.add_skill(FEEDBACK, feedback, tags=[ENSEMBLE_TAG])
 
-    def _offer(self, contract: Contract) -> None:
+    def _offer(self, contract: Contract, *, foreign: bool = False) -> None:
         text_input = contract.text_input
         self.agent.add_skill(
             self.table.skill,
@@ -166,6 +166,7 @@ class Ensemble(ABC, Generic[Table]):
             input_schema=contract.input_schema,
             output_schema=contract.output_schema,
             text_input=None if isinstance(text_input, UnsetType) else text_input,
+            foreign=foreign,
         )
 
     async def _members_contract(self, bus: Bus) -> Contract:
