@@ -14,6 +14,7 @@ from dragoman_agents.configuration import load_configuration
 from dragoman_agents.declared import build_agent
 from dragoman_agents.ensembles.agents import Member, consensus
 from dragoman_agents.ensembles.weighting import JointWeights, posterior
+from dragoman_bus.client import Result
 from dragoman_bus.protocol.errors import InvalidInput, NotConfigured, RemoteError, TaskFailed
 from dragoman_bus.protocol.payloads import Cost, InstanceState
 from dragoman_bus.protocol.subjects import ask_subject
@@ -413,6 +414,28 @@ async def test_confidence_is_learned_from_labels(play: Stage) -> None:
     assert account.calibrated is True
     assert account.served_by == "good"
     assert 0.6 < account.confidence < 1  # type: ignore[operator]
+
+
+async def test_a_task_is_judged_once_and_a_wrong_label_leaves_it_to_be_judged(
+    play: Stage,
+) -> None:
+    await play.member("one", "a")
+    await play.serve(consensus("vote", skill="guess", members=["one"]))
+    task_id = (await play.ask("vote")).task_id
+
+    with pytest.raises(RemoteError, match="give truth"):
+        await play.ask("vote", skill="feedback", text={"task_id": task_id})  # type: ignore[arg-type]
+    label = {"task_id": task_id, "right": True}
+    several = await asyncio.gather(
+        *(play.ask("vote", skill="feedback", text=label) for _ in range(3)),  # type: ignore[arg-type]
+        return_exceptions=True,
+    )
+
+    taught = [one for one in several if isinstance(one, Result)]
+    assert len(taught) == 1
+    assert taught[0].value["labels"] == 1
+    with pytest.raises(RemoteError, match="no task's id"):
+        await play.ask("vote", skill="feedback", text={**label, "task_id": "a.b"})  # type: ignore[arg-type]
 
 
 async def test_a_label_for_an_unknown_task_is_refused(play: Stage) -> None:

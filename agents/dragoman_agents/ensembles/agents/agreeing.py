@@ -1,6 +1,6 @@
 """When two answers say the same, as options say it; judges and embeddings are asked on the bus.
 
-Spec: spec/ensembles.md, agreement. The pure ways are in ``ensembles.agreement``; a way that needs
+Spec: spec/ensembles.md, consensus. The pure ways are in ``ensembles.agreement``; a way that needs
 other agents is made ready with all answers before it is asked to compare them.
 """
 

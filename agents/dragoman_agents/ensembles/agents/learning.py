@@ -34,6 +34,7 @@ from dragoman_agents.ensembles.routing import QualityTable
 from dragoman_agents.ensembles.weighting import JointWeights
 from dragoman_bus.client import Bus
 from dragoman_bus.protocol.errors import InvalidInput, LocalError
+from dragoman_bus.protocol.subjects import is_token
 
 __all__ = ["FeedbackResult", "Learning"]
 
@@ -162,27 +163,31 @@ class Learning:
                 "the bus keeps nothing for ensembles, so no answers are remembered",
                 code="NOT_CONFIGURED",
             )
+        if not is_token(task_id):
+            raise InvalidInput(f"{task_id!r} is no task's id")
         await asyncio.gather(*self._background, return_exceptions=True)
-        ballot = await self._ballot(self._store, task_id)
-        if ballot is None:
+        label = await self._label(
+            self._store, task_id, lambda ballot: self._judge(ballot, truth, right, subject)
+        )
+        if label is None:
             raise InvalidInput(
                 f"{self._owner} keeps no answers of task {task_id}: they are kept for "
                 f"{KEEP_SECONDS / 3600:g} hours, until they are judged, and only of its own tasks"
             )
-        label = self._judge(ballot, truth, right, subject)
         self._change(lambda learned: observe_label(learned, label, self._memory))
         await self._save()
-        await quietly(self._store.delete(f"votes.{self._owner}.{task_id}"))
         await self._fit()
         return self._taught(label)
 
-    async def _ballot(self, store: Store, task_id: str) -> Ballot | None:
-        """What was said to a task; another replica may be just about to write it."""
+    async def _label(
+        self, store: Store, task_id: str, judge: Callable[[Ballot], Label]
+    ) -> Label | None:
+        """A judged ballot, once; another replica may be just about to write it."""
         for pause in (0.0, 0.1, 0.3):
             await asyncio.sleep(pause)
-            ballot = await store.read(f"votes.{self._owner}.{task_id}", Ballot)
-            if ballot is not None:
-                return ballot
+            label = await store.take(f"votes.{self._owner}.{task_id}", Ballot, judge)
+            if label is not None:
+                return label
         return None
 
     def _judge(self, ballot: Ballot, truth: Any, right: bool | None, subject: str | None) -> Label:

@@ -1,6 +1,6 @@
 """Which members cool down, known to all ensembles and replicas on the bus.
 
-Spec: spec/ensembles.md, health. A cooldown is a document that expires with it; whoever starts
+Spec: spec/ensembles.md, failover. A cooldown is a document that expires with it; whoever starts
 reads those there are. Latencies and rates of success are each process's own measurements.
 """
 

@@ -1,6 +1,6 @@
 """What each member may use of a task's limits, and what it has used: reserved, then settled.
 
-Spec: spec/ensembles.md, budgets. The pure core is ``ensembles.budgets``; here prices are those
+Spec: spec/ensembles.md, asking. The pure core is ``ensembles.budgets``; here prices are those
 that members announce, and limits those of the task.
 """
 

@@ -25,6 +25,7 @@ ENSEMBLE_BUCKET = "dragoman_ensembles"
 MAXIMUM_BYTES = 64 * 1024 * 1024
 ATTEMPTS = 50
 Document = TypeVar("Document", bound=msgspec.Struct)
+Result = TypeVar("Result")
 
 
 class Store:
@@ -49,6 +50,24 @@ class Store:
         """The document under ``key``; ``None`` when there is none that can be read."""
         entry = await self._bucket.get(key)
         return None if entry is None else _decoded(entry.value, kind)
+
+    async def take(
+        self, key: str, kind: type[Document], judge: Callable[[Document], Result]
+    ) -> Result | None:
+        """What ``judge`` makes of a document, which is then gone; only one taker gets it.
+
+        What ``judge`` raises leaves the document where it is; ``None`` when there is none.
+        """
+        entry = await self._bucket.get(key)
+        document = None if entry is None else _decoded(entry.value, kind)
+        if entry is None or document is None:
+            return None
+        judged = judge(document)
+        try:
+            await self._bucket.delete(key, expected_revision=entry.revision)
+        except RevisionConflict:
+            return None
+        return judged
 
     async def put(self, key: str, document: msgspec.Struct, *, ttl: float | None = None) -> None:
         """Write a document, whatever was there."""
