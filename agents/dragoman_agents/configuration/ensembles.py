@@ -114,7 +114,9 @@ class SharedTable(_Table, tag_field="kind", frozen=True, kw_only=True):
     """What ensembles of every kind have.
 
     Attributes:
-        skill: What it offers, and what its members are asked for.
+        skill: What its members are asked for, and what it offers itself.
+        offers: Another name under which it offers that, so that whoever asks for it is never
+            answered by a member alone.
         members: Agents by name, in order of preference; absent: whoever has the skill.
         families: Instead: one agent for each of these model families.
         tags: Of agents that are found, only those whose skill has all these tags.
@@ -124,12 +126,18 @@ class SharedTable(_Table, tag_field="kind", frozen=True, kw_only=True):
     """
 
     skill: Token
+    offers: Token | None = None
     members: tuple[Token | MemberTable, ...] = ()
     families: tuple[Text, ...] = ()
     tags: tuple[Text, ...] = ()
     wait_seconds: Seconds | None = None
     unknown_price: Literal["refuse", "allow"] = "refuse"
     expected_output_tokens: Count = 500
+
+    @property
+    def own_skill(self) -> str:
+        """The id of the skill that it offers."""
+        return self.offers or self.skill
 
     def __post_init__(self) -> None:
         names = [one if isinstance(one, str) else one.agent for one in self.members]

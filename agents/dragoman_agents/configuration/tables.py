@@ -191,10 +191,11 @@ class AgentDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"an ensemble has members instead of a model; remove {_list(foreign)}")
         if self.name is None:
             raise ValueError("an ensemble needs a name")
-        if [skill.id for skill in self.skills] not in ([], [ensemble.skill]):
+        own = ensemble.own_skill
+        if [skill.id for skill in self.skills] not in ([], [own]):
             raise ValueError(
-                f"an ensemble has one skill, here {ensemble.skill!r}; write [[agents.skills]] with "
-                "that id, or leave it out to take over the members' contract"
+                f"an ensemble has one skill, here {own!r}; write [[agents.skills]] with that id, "
+                "or leave it out to take over the members' contract"
             )
         members = [one if isinstance(one, str) else one.agent for one in ensemble.members]
         if self.name in members:

@@ -416,6 +416,16 @@ async def test_confidence_is_learned_from_labels(play: Stage) -> None:
     assert 0.6 < account.confidence < 1  # type: ignore[operator]
 
 
+async def test_it_may_offer_its_skill_under_another_name(play: Stage) -> None:
+    await play.member("one", "a")
+    await play.serve(consensus("vote", skill="guess", offers="sure-guess", members=["one"]))
+
+    result = await play.bus.ask("sure-guess", "what?", deadline=10)
+
+    assert result.value == "a"
+    assert account_of(result).served_by == "one"
+
+
 async def test_a_task_is_judged_once_and_a_wrong_label_leaves_it_to_be_judged(
     play: Stage,
 ) -> None:

@@ -159,7 +159,7 @@ class Ensemble(ABC, Generic[Table]):
     def _offer(self, contract: Contract, *, foreign: bool = False) -> None:
         text_input = contract.text_input
         self.agent.add_skill(
-            self.table.skill,
+            self.table.own_skill,
             self.run,
             description=self.agent.description,
             tags=[ENSEMBLE_TAG, self.kind.replace("_", "-"), *self.table.tags],
