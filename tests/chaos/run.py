@@ -34,7 +34,7 @@ from tests.chaos.actors import ACK_WAIT_SECONDS, DEADLINE_SECONDS, Actor, accept
 from tests.chaos.checker import Promise, Report, check
 from tests.chaos.proxy import Proxy
 from tests.chaos.stage import ClusterStage, ServerStage, Stage
-from tests.chaos.workload import Order, make_order
+from tests.chaos.workload import ENDLESS, Order, make_order
 
 __all__ = ["Outcome", "Settings", "run"]
 
@@ -234,7 +234,8 @@ class Customer:
     async def _settle_one(self, letter: DeadLetter) -> None:
         letters, task_id = self._bus.durable.dead_letters, letter.data.task_id
         tries: list[Awaitable[object]]
-        if letter.data.submission.redrive_of is UNSET:
+        submission = letter.data.submission
+        if submission.redrive_of is UNSET and submission.skill not in ENDLESS:
             tries = [letters.redrive(task_id, deadline=DEADLINE_SECONDS) for _ in range(2)]
         else:
             tries = [letters.drop(task_id, reason="failed again")]

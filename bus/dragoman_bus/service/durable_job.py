@@ -142,6 +142,8 @@ class DurableJob(Job):
                 outcome = self._unwanted(outcome)
             if self.handed_back:
                 return await self._give_back(None, 0.0)
+            if outcome.state is TaskState.FAILED:
+                outcome = await self._perhaps_canceled(outcome)
             error = outcome.error
             if outcome.state is TaskState.FAILED and error is not None and self._may_retry(error):
                 return await self._give_back(error, self._delay(error))
@@ -152,6 +154,18 @@ class DurableJob(Job):
             # Unacknowledged, so it is delivered again; the log says what was done.
             logger.warning("task %s was not settled: %s", self.task_id, error)
             return False
+
+    async def _perhaps_canceled(self, outcome: Outcome) -> Outcome:
+        """A failure may be what a cancel looks like that has not been heard here (DUR-62).
+
+        Above all, a canceled child's end may come before the cancel of its parent.
+        """
+        log = await patiently(lambda: self._store.read(self.task_id), self.task_id)
+        if log.cancel is None:
+            return outcome
+        words = "" if isinstance(log.cancel.reason, UnsetType) else f": {log.cancel.reason}"
+        error = error_object("CANCELED", f"canceled by the caller{words}", side_effects="possible")
+        return Outcome(state=TaskState.CANCELED, error=error, usage=outcome.usage)
 
     def _unwanted(self, outcome: Outcome) -> Outcome:
         """A cancellation that nobody asked for: it must not end the task as canceled."""

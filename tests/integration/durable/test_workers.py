@@ -224,3 +224,37 @@ async def test_a_task_ends_however_many_tasks_are_open_below_it(house: House) ->
     canceled = await hands.store.streams.read(LOG_STREAM, "dragoman.v1.evt.*.control", limit=2000)
     named = {stored.subject.split(".")[3] for stored in canceled.messages}
     assert named >= set(children)
+
+
+async def test_a_parent_whose_child_was_canceled_first_ends_as_canceled_too(house: House) -> None:
+    await house.supervisor(cancel_grace_seconds=30.0)
+    parent, child = Agent("parent_first"), Agent("child_first")
+    began = asyncio.Event()
+
+    @parent.skill
+    async def lean_on(text: str, *, ctx: Context) -> str:
+        return (await ctx.delegate("stay", text=text)).text
+
+    @child.skill
+    async def stay(text: str) -> str:
+        began.set()
+        await asyncio.sleep(60)
+        return text
+
+    transport = await house.transport()
+    await house.stack.enter_async_context(serving(parent, transport, ack_wait=2.0))
+    await house.serve(child)
+    bus = await house.bus()
+    task = await bus.submit("lean_on", "x", delivery="durable")
+    await began.wait()
+    below = bus.durable.task((await task.refresh()).children[0])
+    # The parent's worker does not hear: its cancel is in the log, and no more than that.
+    for subscription in list(transport._connection.attached):
+        if f".inst.{task.instance}." in subscription.subject:
+            await subscription.unsubscribe()
+    await task.request_cancel("enough")
+    assert await below.cancel("enough") is TaskState.CANCELED
+    async with asyncio.timeout(20):
+        while not (await task.refresh()).ended:
+            await asyncio.sleep(0.1)
+    assert task.state is TaskState.CANCELED
