@@ -25,6 +25,8 @@ from tables import error_table, lifecycle_section  # noqa: E402
 
 SPEC = ROOT / "spec"
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
+COLLECTIVE = ROOT / "docs" / "collective.md"
+RESULTS = ROOT / "benchmarks" / "results"
 MEASURED = ("echo", "durable", "a2a", "model_call", "registry")
 
 
@@ -51,6 +53,7 @@ def generated_files() -> dict[Path, str]:
         ),
         errors: replace_between(errors.read_text(encoding="utf-8"), "errors", error_table()),
         BENCHMARKS: benchmarks_page(),
+        COLLECTIVE: collective_page(),
         SPEC / "asyncapi.json": json.dumps(asyncapi_document(), indent=2) + "\n",
     }
 
@@ -60,6 +63,14 @@ def benchmarks_page() -> str:
     text = BENCHMARKS.read_text(encoding="utf-8")
     for name in MEASURED:
         text = replace_between(text, name, benchmark_table(name))
+    return text
+
+
+def collective_page() -> str:
+    """``docs/collective.md`` with the tables that its benchmark wrote."""
+    text = COLLECTIVE.read_text(encoding="utf-8")
+    for name, file in (("recorded", "collective.md"), ("simulated", "collective-simulated.md")):
+        text = replace_between(text, name, (RESULTS / file).read_text(encoding="utf-8"))
     return text
 
 

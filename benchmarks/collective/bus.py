@@ -47,7 +47,6 @@ SKILL = "answer"
 IN_FLIGHT = 16
 DEADLINE = 60.0
 Result = TypeVar("Result")
-UNHEARD = frozenset({"unasked", "absent"})
 PRICED_ON = "2024-09-01"
 READY_SECONDS = 120.0
 
@@ -61,12 +60,14 @@ class BusRow(Struct):
         price: What the bus counted, as a part of what the pure cores reckon.
         per_second: Questions answered a second, 16 in flight.
         failed: Questions that ended in an error other than an abstention.
-        missing: Members that were asked and gave no answer, which a machine under load may cause.
+        missing: Members that were asked and failed, which a machine under load may cause.
+        errors: Their codes, and those of the questions that failed, with how often.
     """
 
     outcomes: list[list[Outcome]]
     differ: int = 0
     missing: int = 0
+    errors: dict[str, int] = {}
     price: float = 1.0
     per_second: float = 0.0
     failed: int = 0
@@ -200,15 +201,24 @@ async def _ask(bus: Bus, agent: str, case: Case, row: BusRow) -> Outcome:
         result = await bus.ask(SKILL, question(case), agent=agent, deadline=DEADLINE)
         value, usage, receipt = result.value, result.usage, result.receipt
     except RemoteError as error:
-        row.failed += error.code != "ABSTAINED"
+        if error.code != "ABSTAINED":
+            row.failed += 1
+            _count(row.errors, error.code)
         usage, receipt = error.task_usage, error.receipt
     account = _account(receipt)
     asked = 1
     if account is not None:
-        asked = sum(member.outcome not in UNHEARD for member in account.members)
-        row.missing += sum(member.outcome == "failed" for member in account.members)
+        asked = sum(member.task_id is not UNSET for member in account.members)
+        for member in account.members:
+            if member.outcome == "failed":
+                row.missing += 1
+                _count(row.errors, str(member.code))
     confidence = None if account is None or account.confidence is UNSET else account.confidence
     return Outcome(value, _price_of(usage), 0.0, asked, confidence or None)
+
+
+def _count(errors: dict[str, int], code: str) -> None:
+    errors[code] = errors.get(code, 0) + 1
 
 
 def _account(receipt: Receipt | None) -> EnsembleReceipt | None:

@@ -12,6 +12,8 @@ from benchmarks.collective.bus import BusRun
 from benchmarks.collective.figures import Figure, Goal
 from benchmarks.measuring import machine
 
+MARKERS = "o^vs*XDdPph<>"
+
 __all__ = ["Spread", "document", "markdown", "plot", "written"]
 
 Spread = Mapping[str, Sequence[float]]
@@ -74,23 +76,25 @@ def plot(path: Path, title: str, found: Sequence[Figure]) -> bool:
     from matplotlib import pyplot
 
     drawn = [row for row in found if row.answered > 0.9 and not row.key.startswith("oracle")]
-    figure, axes = pyplot.subplots(figsize=(8, 5))
+    figure, axes = pyplot.subplots(figsize=(9, 4.5))
     single = next(row for row in found if row.key == "single")
     axes.axhline(100 * single.accuracy.mean, color="0.7", linewidth=1, zorder=0)
-    for row in drawn:
+    for row, marker in zip(drawn, MARKERS, strict=False):
         below = 100 * (row.gain.mean - row.gain.low)
         axes.errorbar(
-            row.price, 100 * row.accuracy.mean, yerr=below, marker="o", capsize=3, linestyle="none"
+            row.price,
+            100 * row.accuracy.mean,
+            yerr=below,
+            marker=marker,
+            markersize=7,
+            capsize=3,
+            linestyle="none",
+            label=f"{row.title}: {100 * row.accuracy.mean:.1f} at {row.price:.2f}",
         )
-        axes.annotate(
-            row.title,
-            (row.price, 100 * row.accuracy.mean),
-            xytext=(7, 4),
-            textcoords="offset points",
-            fontsize=8,
-        )
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
     axes.set_xscale("log")
-    axes.set_xlim(right=30)
+    axes.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
+    axes.minorticks_off()
     axes.set_xlabel("price of a question, beside the best single model (log)")
     axes.set_ylabel("right answers, %")
     axes.set_title(f"{title}\nbars: 95 % of the difference to the best single model", fontsize=9)
@@ -148,6 +152,7 @@ def _bus(bus: BusRun) -> dict[str, Any]:
             "questions_per_second": row.per_second,
             "failed": row.failed,
             "members_without_answer": row.missing,
+            "errors": row.errors,
         }
         for key, row in bus.rows.items()
     }

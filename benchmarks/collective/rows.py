@@ -58,22 +58,22 @@ ROWS = (
     ),
     Row(
         "pool_full",
-        "vote of the admitted pool, all asked",
+        "admitted pool, all asked",
         lambda learned, n: voting(learned.pool.members, learned.pool.weights.weights, choices=n),
     ),
     Row(
         "pool",
-        "the same, asked as needed (early stop)",
+        "admitted pool, asked as needed (early stop)",
         lambda learned, n: pooled(learned.pool, n),
     ),
     Row(
         "all_learned",
-        "vote of all, learned weights, as needed",
+        "all, weights learned together, as needed",
         lambda learned, n: pooled(learned.everybody, n),
     ),
     Row(
         "abstain",
-        "pool, abstains when not sure",
+        "admitted pool, abstains when not sure",
         lambda learned, n: pooled(learned.pool, n, minimum_confidence=learned.minimum_confidence),
     ),
     Row(
@@ -88,7 +88,7 @@ ROWS = (
     ),
     Row(
         "cascade_rich",
-        "the same, for the best single's price",
+        "the same cascade, at the best single's price",
         lambda learned, _: _learned_cascade(learned, 1.0),
     ),
     Row(

@@ -341,6 +341,22 @@ async def test_as_few_members_as_may_suffice_are_asked_cheapest_first(play: Stag
     assert play.calls.count("dear") == 1
 
 
+async def test_nobody_is_asked_where_even_the_agreement_of_all_would_not_be_enough(
+    play: Stage,
+) -> None:
+    for name in ("one", "two"):
+        await play.member(name, "a")
+    weights = JointWeights(overall={"one": 1.0, "two": 0.5}, choices=4)
+    options = {"weights": weights, "ask": "as_needed", "minimum_confidence": 0.9}
+    await play.serve(consensus("vote", skill="guess", members=["one", "two"], **options))
+
+    with pytest.raises(TaskFailed, match="would not be enough") as failed:
+        await play.ask("vote")
+
+    assert failed.value.code == "ABSTAINED"
+    assert play.calls == []
+
+
 async def test_weights_that_were_learned_elsewhere_count_by_subject(play: Stage) -> None:
     for name, said in [("jurist", "a"), ("chemist", "b"), ("liar", "b")]:
         await play.serve(_specialist(play, name, said))

@@ -93,7 +93,9 @@ class Task:
         self.tell("abstained", reason, reports, **facts)
         log = self.calls.log
         errors = [call.error for call in log if call.error is not None]
-        if any(call.result is not None for call in log):
+        # Nobody is asked where even the agreement of all would not be enough.
+        was_decided = not log and not self.missing and bool(self.members)
+        if was_decided or any(call.result is not None for call in log):
             return TaskFailed(reason, code="ABSTAINED")
         if any(call.stopped for call in log):
             return TaskFailed("no member answered in time", code="DEADLINE_EXCEEDED")

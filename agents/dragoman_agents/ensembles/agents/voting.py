@@ -253,6 +253,8 @@ def consensus(
 
 
 def _why_not(verdict: Verdict, table: ConsensusTable) -> str:
+    if verdict.reason == "no_answer" and verdict.pending:
+        return "nobody was asked: what all members together could say would not be enough"
     if verdict.reason == "no_answer":
         return "no member gave an answer"
     if verdict.reason == "tie":
