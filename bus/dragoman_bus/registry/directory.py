@@ -52,7 +52,6 @@ class Directory:
         self._clock = clock
         self._leases: LeaseTable[LeaseData] = LeaseTable()
         self._cards: dict[str, AnnounceData] = {}
-        self._renewed: set[str] = set()
         self._listeners: list[Callable[[DirectoryChange], None]] = []
         self._changed = asyncio.Event()
         self._bucket: KeyValue | None = None
@@ -127,15 +126,12 @@ class Directory:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    async def _load(self, bucket: KeyValue) -> set[str]:
-        """Take the snapshot; the keys of its leases."""
+    async def _load(self, bucket: KeyValue) -> None:
         for entry in await bucket.entries("card.>"):
             self._take(entry.key, entry.value)
-        leases = await bucket.entries("inst.>")
-        for entry in leases:
+        for entry in await bucket.entries("inst.>"):
             self._take(entry.key, entry.value)
         await asyncio.gather(*self._fetches.values())
-        return {entry.key for entry in leases}
 
     def _on_reconnect(self) -> None:
         # Changes were missed while the connection was down (reference: KV trap 3).
@@ -143,25 +139,18 @@ class Directory:
             self._refresh = asyncio.create_task(self._reload(self._bucket))
 
     async def _reload(self, bucket: KeyValue) -> None:
-        known = set(self._leases.keys())
-        self._renewed.clear()
         try:
-            present = await self._load(bucket)
+            # Who is not in it is gone when its lease is over (REG-14): a server that lost its data,
+            # or a node that is behind, lacks agents that are there.
+            await self._load(bucket)
         except DragomanError as error:
             logger.warning("registry not read after a reconnect: %s", error)
-            return
-        # Who said goodbye meanwhile is gone; who has been heard of since is not.
-        for key in known - present - self._renewed:
-            self._release(key)
 
     def _on_change(self, change: Change) -> None:
         if change.value is not None:
             self._take(change.key, change.value)
             return
-        self._release(change.key)
-
-    def _release(self, key: str) -> None:
-        lease = self._leases.release(key)
+        lease = self._leases.release(change.key)
         if lease is not None:
             self._tell("left", lease)
 
@@ -202,7 +191,6 @@ class Directory:
 
     def _hold(self, key: str, lease: LeaseData) -> None:
         known = self._leases.get(key)
-        self._renewed.add(key)
         until = lease.lease_seconds + LEASE_GRACE_SECONDS
         is_new = self._leases.renew(key, lease, until, self._clock())
         self._arm()

@@ -108,7 +108,7 @@ class LeaseKeeper:
         delay = renewal_interval(self._lease().lease_seconds)
         lost = False
         while True:
-            lost = await self._sleep(delay) or lost
+            lost = await self._sleep(delay) or lost or not self._transport.connected
             try:
                 if lost or self._bucket is None:
                     # A server that came back may have lost what it stored, the bucket as well.

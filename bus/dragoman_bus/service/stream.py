@@ -73,7 +73,7 @@ class ReplyStream:
         self._encode = encode
         self._publish = publish
         self._window = SendWindow(window)
-        self._introduction: bytes | None = None
+        self._introductions: list[tuple[str, bytes]] = []
         # Most tasks send nothing but their end: what orders a stream is made when one begins.
         self._opened: asyncio.Event | None = None
         self._lock: asyncio.Lock | None = None
@@ -164,7 +164,7 @@ class ReplyStream:
         Raises:
             PayloadTooLarge: the snapshot does not fit into a message; nothing was moved.
         """
-        self._introduction = self._encode(self.snapshot())
+        self._introductions.append((reply, self._encode(self.snapshot())))
         self.reply = reply
         self._window = SendWindow(window)
         self._window.acknowledge(self.fold.sequence)
@@ -186,9 +186,8 @@ class ReplyStream:
         return self._sender.wrap(TaskSnapshot, data)
 
     async def _introduce(self) -> None:
-        document, self._introduction = self._introduction, None
-        if document is not None:
-            await self._publish(self.reply, document)
+        while self._introductions:
+            await self._publish(*self._introductions.pop(0))
 
     async def _room(self) -> None:
         while not self.has_room and not self.fold.is_terminal:
@@ -224,7 +223,7 @@ class ReplyStream:
             self.whole_log = document if data.sequence == 1 else None
             # Whoever waits for room finds the task ended, and gives up its message.
             self._open()
-        if self._introduction is not None:
+        if self._introductions:
             await self._introduce()
         if self.reply:
             await self._publish(self.reply, document)

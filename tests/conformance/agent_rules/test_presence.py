@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dragoman_agents import Agent, serve, serving
+from dragoman_bus.protocol.errors import NoResponders
 from dragoman_bus.protocol.leases import renewal_interval
 from dragoman_bus.server import NatsServer
 from dragoman_bus.transports.nats import NatsOptions, NatsTransport
@@ -57,10 +58,13 @@ class Stage:
         return [json.loads(write.data)["data"] for write in self.written("inst") if write.data]
 
     async def position(self, subject: str) -> int:
-        """Where the registry's stream has the last write of a key."""
+        """Where the registry's stream has the last write of a key; 0 where there is none."""
         request = f"$JS.API.DIRECT.GET.KV_dragoman_registry.{subject}"
-        answer = await self.caller.transport.request(request, b"", timeout=5)
-        return int((answer.headers or {})["Nats-Sequence"])
+        try:
+            answer = await self.caller.transport.request(request, b"", timeout=5)
+        except NoResponders:
+            return 0
+        return int((answer.headers or {}).get("Nats-Sequence", "0"))
 
     async def ask(self, subject: str, body: bytes = b"") -> dict[str, Any]:
         """The answer of a request that is not one of the protocol."""
@@ -265,6 +269,7 @@ async def test_after_a_restart_of_the_server_an_agent_is_there_again_and_its_tas
         await answers.first()
         card = stage.written("card")[0].subject
         lease = stage.written("inst")[0].subject
+        first = await stage.position(lease)
         stage.server.kill()
         if wiped:
             shutil.rmtree(stage.server.data_directory / "jetstream")
@@ -272,8 +277,11 @@ async def test_after_a_restart_of_the_server_an_agent_is_there_again_and_its_tas
         await eventually(lambda: not instance.running)
         await stage.server.start_async()
         await eventually(lambda: stage.caller.transport.connected, 30)
-        before = len(stage.written("inst"))
-        await eventually(lambda: len(stage.written("inst")) > before, 30)
+
+        async def renewed() -> bool:
+            return await stage.position(lease) > (0 if wiped else first)
+
+        await eventually(renewed, 30)
         # Whoever has seen the lease reaches the agent, and finds its announcement.
         ended = await stage.caller.ask(instance.id, "get", taskId=answers.task)
         for subject in ("rpc.workshop", "skill.echo"):

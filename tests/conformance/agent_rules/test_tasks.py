@@ -88,6 +88,21 @@ async def test_a_subscription_tells_the_task_and_takes_over_exactly_what_follows
     assert kind_of(second.documents[-1]) == "task.final"
 
 
+async def test_of_two_who_subscribe_at_once_each_is_answered(
+    serve: Serve, caller: RawCaller
+) -> None:
+    workshop = Workshop()
+    instance = await serve(workshop.agent)
+    answers = await streaming(caller)
+
+    both = [await caller.tell(instance.id, "subscribe", {"taskId": answers.task}) for _ in range(2)]
+    for one in both:
+        assert kind_of(await one.first()) == "task.snapshot"
+    workshop.release.set()
+    await both[1].end()
+    assert len(both[0].documents) == 1
+
+
 @pytest.mark.parametrize("skill", ["echo", "say", "fail"])
 async def test_an_ended_task_is_told_as_its_final_told_it(
     serve: Serve, caller: RawCaller, skill: str

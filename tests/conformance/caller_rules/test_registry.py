@@ -136,13 +136,14 @@ async def test_a_reader_that_was_cut_off_reads_again_what_it_missed() -> None:
     async with serving(Workshop().agent, broker.connect()) as served, Bus(cut_off) as bus:
         await bus.directory()
         card = served.lease().card
-        await bucket.put("inst.workshop.leaves", lease("leaves", card))
+        await bucket.put("inst.workshop.leaves", lease("leaves", card, leaseSeconds=1))
         await eventually(lambda: set(instances(bus)) == {served.id, "leaves"})
         broker.partition(cut_off)
         await bucket.put("inst.workshop.comes", lease("comes", card))
         await bucket.delete("inst.workshop.leaves")
         broker.heal(cut_off)
 
+        # Its goodbye was missed, so it is gone when its lease is over.
         await eventually(lambda: set(instances(bus)) == {served.id, "comes"})
 
 

@@ -174,7 +174,7 @@ class House:
     async def enqueue(self, task: str, document: dict[str, Any]) -> None:
         """Put a submission into its queue."""
         subject = f"dragoman.v1.task.{document['data']['skill']}.interactive"
-        record = Record(subject=subject, data=json.dumps(document).encode())
+        record = Record(subject=subject, data=json.dumps(document).encode(), identity=task)
         await self.witness.streams().append(QUEUE_STREAM, record)
 
     async def take(self, skill: str, settle: bytes | None = None) -> None:

@@ -94,17 +94,24 @@ async def test_a_short_task_is_its_submission_and_its_final_and_then_acknowledge
     house: House, bench: Bench
 ) -> None:
     await house.serve(bench.agent)
-    await house.submit("short", "shout", "x")
-    await house.ended("short")
-    await eventually(lambda: b"+ACK" in acknowledgements(house) or b"" in acknowledgements(house))
+    # On a busy machine a task may take longer than the tenth of a second that needs no claim.
+    for task in (f"short-{number}" for number in range(5)):
+        await house.submit(task, "shout", "x")
+        await house.ended(task)
+        if [entry.kind for entry in await house.log(task)] == ["submit", "state"]:
+            break
+    else:
+        pytest.fail(f"claimed before its end: {await house.log(task)}")
+    await eventually(lambda: acknowledgements(house).count(b"+ACK") == len(bench.runs))
 
-    assert [entry.kind for entry in await house.log("short")] == ["submit", "state"]
-    ((final, headers),) = house.sent_to("short", "state")
+    ((final, headers),) = house.sent_to(task, "state")
     assert headers[EXPECTED] == "0"
     assert (final["data"]["attempt"], final["data"]["sequence"]) == (1, 1)
-    ended = first_at(house, lambda one: one.subject == "dragoman.v1.live.short.state")
-    acknowledged = first_at(
-        house, lambda one: one.subject.startswith("$JS.ACK.") and one.data in (b"", b"+ACK")
+    ended = first_at(house, lambda one: one.subject == f"dragoman.v1.live.{task}.state")
+    acknowledged = max(
+        number
+        for number, one in enumerate(house.heard)
+        if one.subject.startswith("$JS.ACK.") and one.data == b"+ACK"
     )
     assert ended < acknowledged
 
