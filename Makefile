@@ -60,9 +60,12 @@ check: $(DEVELOPED) ## fail when a generated part of spec/ or docs/ is out of da
 CHAOS_SEED ?= 1
 CHAOS_FAULTS ?= 1000
 CHAOS_TASKS ?= 4000
+CHAOS_GAP ?= 0.25
+CHAOS_NODES ?= 1
 
-chaos: $(DEVELOPED) ## kill, pause and cut everything off; CHAOS_SEED, CHAOS_FAULTS, CHAOS_TASKS
-	@$(BIN)/python -m tests.chaos.run --seed $(CHAOS_SEED) --faults $(CHAOS_FAULTS) --tasks $(CHAOS_TASKS)
+chaos: $(DEVELOPED) ## kill, pause and cut everything off; CHAOS_SEED, _FAULTS, _TASKS, _GAP, _NODES
+	@$(BIN)/python -m tests.chaos.run --seed $(CHAOS_SEED) --faults $(CHAOS_FAULTS) \
+		--tasks $(CHAOS_TASKS) --gap $(CHAOS_GAP) --nodes $(CHAOS_NODES)
 
 $(BENCHED): $(READY)
 	@echo "adding what the benchmarks compare with to .venv"

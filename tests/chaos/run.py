@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     faults: int = 300
     tasks: int = 600
     workers: int = 3
+    callers: int = 1
     nodes: int = 1
     gap: float = 0.25
     settle_seconds: float = 120.0
@@ -85,7 +86,10 @@ class Run:
         pace = 0.8 * self.settings.faults * self.settings.gap / max(1, len(self.orders))
         roles: list[tuple[object, ...]] = [("worker",)] * self.settings.workers
         roles += [("supervisor", self.stage.replicas)] * 2
-        roles += [("caller", self.journal, self.orders, pace)]
+        callers = self.settings.callers
+        for number in range(callers):
+            orders = self.orders[number::callers]
+            roles.append(("caller", self.journal, orders, pace * callers))
         for number, (role, *arguments) in enumerate(roles):
             addresses = self.stage.addresses
             proxy = Proxy(addresses[number % len(addresses)])
@@ -133,11 +137,11 @@ class Run:
         return faults
 
     async def heal(self) -> None:
-        """Wait until all faults are over, and the caller has submitted everything."""
+        """Wait until all faults are over, and the callers have submitted everything."""
         await asyncio.gather(*self._healing)
-        caller = next(actor for actor in self.actors if actor.role == "caller")
+        callers = [actor for actor in self.actors if actor.role == "caller"]
         deadline = time.monotonic() + self.settings.settle_seconds
-        while caller.running and time.monotonic() < deadline:
+        while any(caller.running for caller in callers) and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
 
     async def stop(self) -> None:
@@ -351,6 +355,7 @@ def main() -> int:
     parser.add_argument("--gap", type=float, default=0.25, help="seconds between faults")
     parser.add_argument("--settle", type=float, default=120.0, help="seconds for the rest to end")
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--callers", type=int, default=1)
     parser.add_argument("--nodes", type=int, default=1, choices=(1, 3), help="3: in containers")
     parser.add_argument("--history", type=Path, help="where to write every entry of the logs")
     arguments = parser.parse_args()
@@ -361,6 +366,7 @@ def main() -> int:
         gap=arguments.gap,
         settle_seconds=arguments.settle,
         workers=arguments.workers,
+        callers=arguments.callers,
         nodes=arguments.nodes,
         history=arguments.history,
     )
