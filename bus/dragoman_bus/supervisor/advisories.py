@@ -20,7 +20,7 @@ from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.error_objects import error_object
 from dragoman_bus.protocol.errors import ProtocolError
 from dragoman_bus.protocol.messages import TaskSubmit
-from dragoman_bus.protocol.subjects import PREFIX
+from dragoman_bus.protocol.subjects import PREFIX, is_token
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.transports.streams import Pulled
 
@@ -55,7 +55,9 @@ class Advisories:
             logger.warning("%s: not an advisory: %s", pulled.subject, error)
             return
         submission = await self._message(advisory.stream_seq)
-        if submission is None:
+        # A terminated message is gone; whoever terminated it says which task it was (DUR-63).
+        task_id = submission.data.task_id if submission else advisory.reason
+        if not is_token(task_id):
             logger.warning(
                 "a queue message is gone after %d deliveries: %s",
                 advisory.deliveries,
@@ -64,12 +66,14 @@ class Advisories:
             return
 
         def judge(log: LogFold) -> Ending | None:
-            words = f"{advisory.deliveries} deliveries, and no worker lived to end the task"
+            words = "its queue message was terminated"
+            if submission is not None:
+                words = f"{advisory.deliveries} deliveries, and no worker lived to end the task"
             return Ending(
                 TaskState.FAILED, error=error_object("AGENT_LOST", words, side_effects="possible")
             )
 
-        await close_task(self._store, self._sender, submission.data.task_id, judge)
+        await close_task(self._store, self._sender, task_id, judge)
 
     async def _message(self, position: int) -> TaskSubmit | None:
         page = await self._store.streams.read(

@@ -9,6 +9,8 @@ import pytest
 from dragoman_agents import Agent, Context
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.errors import RemoteError, TaskFailed, TaskRejected
+from dragoman_bus.protocol.payloads import Usage
+from dragoman_bus.protocol.timestamps import parse_timestamp
 from tests.integration.durable.conftest import House
 
 pytestmark = pytest.mark.anyio
@@ -168,3 +170,41 @@ async def test_lists_show_tasks_by_state_and_context(house: House, started: asyn
         async for task in bus.durable.tasks(context_id="listed", state=TaskState.SUBMITTED)
     ]
     assert open_ones == [waiting.task_id]
+
+
+async def test_limits_shrink_on_the_way_down_and_a_loop_is_refused(house: House) -> None:
+    await house.supervisor()
+    upper, lower = Agent("upper"), Agent("lower")
+    keys: list[str] = []
+
+    @upper.skill
+    async def descend(text: str, *, ctx: Context) -> str:
+        ctx.report_usage(Usage(input_tokens=30, output_tokens=10, source="provider"))
+        keys.append(ctx.idempotency_key("pay"))
+        return (await ctx.delegate("below", text=text)).text
+
+    @lower.skill
+    async def below(text: str, *, ctx: Context) -> str:
+        keys.append(ctx.idempotency_key("pay"))
+        if text == "loop":
+            return (await ctx.delegate("descend", text=text)).text
+        return text
+
+    for agent in (upper, lower):
+        await house.serve(agent)
+    bus = await house.bus()
+    limits = {"delivery": "durable", "deadline": 60, "max_tokens": 100, "max_hops": 3}
+    task = await bus.submit("descend", "plain", **limits)
+    result = await task.result()
+    child = bus.durable.task(task.log.children[0])
+    given = (await child.refresh()).data.limits
+    assert given
+    assert given.max_tokens == 60
+    assert given.max_hops == 2
+    assert parse_timestamp(given.deadline) <= task.log.deadline  # type: ignore[arg-type]
+    assert result.usage
+    assert result.usage.input_tokens == 30
+    assert keys == [f"{task.task_id}:pay", f"{child.task_id}:pay"]
+    loop = await bus.submit("descend", "loop", **limits)
+    with pytest.raises(TaskFailed, match="came back to an agent above it"):
+        await loop.result()
