@@ -57,8 +57,9 @@ class Splitting(Ensemble[MapReduceTable]):
             )
         words = f"{len(pieces)} pieces" + (f", joined in {rounds} rounds" if rounds else "")
         task.tell("accepted", words, self._reports(task))
-        if len(task.calls.log) == 1:
-            task.ctx.model = task.calls.log[0].model
+        models = [call.model for call in task.calls.log if call.result is not None]
+        if all(model == models[0] for model in models):
+            task.ctx.model = models[0]
         return answers[0]
 
     def _pieces(self, input: Any) -> list[str]:
