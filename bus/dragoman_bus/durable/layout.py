@@ -44,7 +44,7 @@ class DurableSettings(msgspec.Struct, frozen=True, kw_only=True):
         replicas: Copies of every stream; 3 in a cluster of three nodes.
         in_memory: Nothing is kept over a restart of the server; for tests.
         log_age: Seconds a task's log is kept; no task lives longer.
-        log_bytes: Bound of all logs together.
+        log_bytes: Bound of all logs together; above 80 % of it the oldest logs of ended tasks go.
         queue_tasks: Tasks that may wait or be worked on, for each skill and class.
         queue_bytes: Bound of all queues together.
         artifact_bytes: Bound of all large artifacts together; each lives as long as a log.

@@ -67,6 +67,9 @@ class Leadership:
             except DragomanError as error:
                 # The lease may still be ours; that it cannot be renewed says nothing.
                 logger.warning("the supervisor's lease waits: %s", error)
+            except Exception:
+                # A defect; a supervisor that has silently stopped would be worse.
+                logger.exception("the supervisor tries again")
             pause = self._lease / 3 if self.leads else self._lease / 5
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
 
