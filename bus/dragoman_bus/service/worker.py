@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
-from collections import deque
 
 from msgspec import UnsetType
 
@@ -25,21 +23,18 @@ from dragoman_bus.protocol.messages import TaskSubmit, trace_of
 from dragoman_bus.protocol.subjects import TASK_CLASSES
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.service.durable_job import DurableJob
+from dragoman_bus.service.filling import Filling
 from dragoman_bus.service.instance import Instance
 from dragoman_bus.service.intake import check_submission
 from dragoman_bus.service.log_stream import Fenced, LogStream
 from dragoman_bus.transports.port import Transport
-from dragoman_bus.transports.streams import Pulled, Puller
+from dragoman_bus.transports.streams import Pulled
 
 __all__ = ["Worker"]
 
 logger = logging.getLogger("dragoman.service")
 
 CLAIM_AFTER_SECONDS = 0.05
-HOLD_SECONDS = 0.25
-CROWDED_SECONDS = 5.0
-STAGGER_SECONDS = 0.005
-BATCH_FIRST_EVERY = 4
 PROGRESS_PER_ACK_WAIT = 4
 LONGEST_INTERVAL_SECONDS = 1.0
 REFUSED_ELSEWHERE = ("UNKNOWN_SKILL", "EXTENSION_REQUIRED", "CONTRACT_MISMATCH")
@@ -58,15 +53,11 @@ class Worker:
         self.instance = instance
         self._streams = transport.streams()
         self._store = LogStore(self._streams)
-        self._pullers: list[Puller] = []
         # Whoever made the queues decided on the wait; once a second is enough for any of them.
         self._interval = min(LONGEST_INTERVAL_SECONDS, ack_wait / PROGRESS_PER_ACK_WAIT)
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting = 0
-        self._turn = 0
-        self._crowded_until = 0.0
-        self._held: deque[Pulled] = deque()
-        self._asking: asyncio.TimerHandle | None = None
+        self._filling = Filling(self._free, self._start)
 
     async def start(self) -> None:
         """Begin to pull the queues of the agent's skills, and the agent's own."""
@@ -80,20 +71,16 @@ class Worker:
             agent_queue(announce.agent),
         ]
         for name in names:
-            self._pullers.append(await self._streams.puller(QUEUE_STREAM, name, self._receive))
-        self.instance.on_slots = self._pull
-        self._pull()
+            receive = self._filling.receive
+            self._filling.add(await self._streams.puller(QUEUE_STREAM, name, receive))
+        self.instance.on_slots = self._filling.fill
+        self._filling.fill()
         self._spawn(self._keep_alive())
 
     async def pause(self) -> None:
         """Pull nothing more; what was pulled and not begun is given back."""
         self.instance.on_slots = lambda: None
-        if self._asking is not None:
-            self._asking.cancel()
-        while self._pullers:
-            await self._quietly(self._pullers.pop().close())
-        while self._held:
-            await self._quietly(self._held.popleft().reject())
+        await self._filling.close()
 
     async def stop(self) -> None:
         """Pause, and leave off extending what is at work."""
@@ -103,67 +90,8 @@ class Worker:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
 
-    @property
     def _free(self) -> int:
         return max(0, self.instance.free_slots - self._starting)
-
-    def _pull(self) -> None:
-        """Fill the free slots with what is held here, and else from the queues."""
-        while self._held and self._free:
-            self._start(self._held.popleft())
-        if self._asking is not None:
-            self._asking.cancel()
-            self._asking = None
-        free, queues = self._free, len(self._pullers)
-        if 0 < free < queues:
-            pullers = self._in_turn()
-            if time.monotonic() < self._crowded_until:
-                self._ask_one_by_one(pullers)
-                return
-        else:
-            pullers = self._pullers
-        # Each is asked for its share, and for one at least (DUR-10).
-        share = min(free, max(1, free // max(1, queues)))
-        for puller in pullers:
-            puller.want(share)
-
-    def _ask_one_by_one(self, pullers: list[Puller]) -> None:
-        """Ask one queue, and a moment later the next, unless the slot was taken meanwhile."""
-        if pullers:
-            pullers[0].want(1)
-            self._asking = asyncio.get_running_loop().call_later(
-                STAGGER_SECONDS, self._ask_one_by_one, pullers[1:]
-            )
-
-    def _in_turn(self) -> list[Puller]:
-        """The queues in the order in which they are asked, which is mostly that of the answers.
-
-        The first one changes, so that none waits for ever; batches come behind the others, except
-        every fourth time.
-        """
-        self._turn += 1
-        batch = [puller for puller in self._pullers if puller.queue.endswith("-batch")]
-        first = [puller for puller in self._pullers if puller not in batch]
-        parts = [_rotated(part, self._turn) for part in (first, batch)]
-        if self._turn % BATCH_FIRST_EVERY == 0:
-            parts.reverse()
-        return [*parts[0], *parts[1]]
-
-    def _receive(self, pulled: Pulled) -> None:
-        if self._free:
-            self._start(pulled)
-            self._pull()
-            return
-        # Several queues were asked for one slot. One may be free again in a moment; otherwise
-        # another worker is to have the task. For a while, one queue is asked after the other.
-        self._crowded_until = time.monotonic() + CROWDED_SECONDS
-        self._held.append(pulled)
-        asyncio.get_running_loop().call_later(HOLD_SECONDS, self._let_go, pulled)
-
-    def _let_go(self, pulled: Pulled) -> None:
-        if pulled in self._held:
-            self._held.remove(pulled)
-            self._spawn(self._quietly(pulled.reject(delay=random.uniform(0.0, HOLD_SECONDS))))
 
     def _start(self, pulled: Pulled) -> None:
         self._starting += 1
@@ -180,7 +108,7 @@ class Worker:
         finally:
             # Only now: the slot that the task has taken is not free in between.
             self._starting -= 1
-            self._pull()
+            self._filling.fill()
 
     async def _run(self, job: DurableJob) -> None:
         if self.instance.shelf.find(job.task_id) is not None:
@@ -290,11 +218,6 @@ class Worker:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _rotated(pullers: list[Puller], by: int) -> list[Puller]:
-    start = by % len(pullers) if pullers else 0
-    return [*pullers[start:], *pullers[:start]]
 
 
 def _is_first(pulled: Pulled, task_id: str) -> bool:
