@@ -1,6 +1,6 @@
 """Ends tasks whose queue message the server delivers no more.
 
-Spec: spec/durable.md, DUR-70. The server tells by an advisory that a message was delivered as often
+Spec: spec/durable.md, DUR-72. The server tells by an advisory that a message was delivered as often
 as its queue allows: every worker that got it died before it could claim the task.
 """
 
