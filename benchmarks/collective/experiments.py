@@ -18,7 +18,7 @@ from dragoman_agents.ensembles.reputation import Reputation
 from dragoman_agents.ensembles.routing import Candidate, Policy, Router, Wanted
 from dragoman_agents.ensembles.weighting import fit_weights
 
-__all__ = ["Failures", "Liar", "failover", "liar", "routing_by_labels"]
+__all__ = ["Failures", "Liar", "failover", "liar", "mean_liar", "routing_by_labels"]
 
 OBSERVATIONS = 200
 LIAR = "liar"

@@ -20,14 +20,14 @@ __all__ = [
     "Decide",
     "Outcome",
     "cascading",
+    "equal",
     "oracle",
+    "pooled",
     "routing",
     "single",
     "stages_of",
     "voting",
 ]
-
-TIE_BREAK = 1e-6
 
 
 class Outcome(Struct, frozen=True):
@@ -122,13 +122,13 @@ def voting(
     return decide
 
 
-def pooled(voting_: Voting, choices: int, **options: float) -> Decide:
+def pooled(learned: Voting, choices: int, **options: float) -> Decide:
     """A learned vote that asks as few as it needs."""
     return voting(
-        voting_.members,
-        voting_.weights.weights,
+        learned.members,
+        learned.weights.weights,
         choices=choices,
-        order=voting_.order,
+        order=learned.order,
         **options,
     )
 

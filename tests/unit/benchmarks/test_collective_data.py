@@ -71,7 +71,7 @@ def test_a_folder_without_answers_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_the_simulator_does_what_recorded_models_did() -> None:
     """Recorded: 69.3 and 74.2, 67 and 81, 72.6, 85.5; each within two points."""
-    cases = simulate(20_000, 1).cases
+    cases = simulate(10_000, 1).cases
     three, four = ("quick", "open-large", "coder"), ("strong", "quick", "open-large", "coder")
 
     agree = [case for case in cases if said(case, "quick") == said(case, "coder")]
