@@ -54,16 +54,20 @@ def _children(logs: Logs) -> Iterator[str]:
 def _outboxes(logs: Logs) -> Iterator[str]:
     """What a completed task left to be submitted was submitted; nobody else left anything."""
     for log in logs.values():
-        boxes = log.of("control", TaskOutbox)
+        boxes = [box for box in log.of("control", TaskOutbox) if not _redrives_it(box)]
         if len(boxes) > 1 or (boxes and log.state != "COMPLETED"):
             yield f"{log.task_id}: it ended in {log.state} and has {len(boxes)} outboxes"
         skill = log.submission.skill if log.submission else ""
         if not boxes and log.state == "COMPLETED" and skill == "follow":
             yield f"{log.task_id}: it completed without its outbox"
-        for box in boxes:
+        for box in log.of("control", TaskOutbox):
             for data in box.data.submissions or ():
                 if data.task_id not in logs or logs[data.task_id].submission is None:
                     yield f"{log.task_id}: its outbox was not sent: {data.task_id}"
+
+
+def _redrives_it(box: TaskOutbox) -> bool:
+    return any(data.redrive_of == box.data.task_id for data in box.data.submissions or ())
 
 
 def _lines(logs: Logs) -> Iterator[str]:

@@ -23,12 +23,12 @@ from dragoman_bus.durable.submission import (
     timer_record,
 )
 from dragoman_bus.protocol.codec import decode, encode
-from dragoman_bus.protocol.durable import DeadLetterData, SettlementData
+from dragoman_bus.protocol.durable import DeadLetterData, OutboxData, SettlementData
 from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.errors import ProtocolError, RevisionConflict, TaskRejected
-from dragoman_bus.protocol.messages import TaskDeadLetter, TaskSettlement, TaskSubmit
+from dragoman_bus.protocol.messages import TaskDeadLetter, TaskOutbox, TaskSettlement, TaskSubmit
 from dragoman_bus.protocol.payloads import Limits, SubmitData
-from dragoman_bus.protocol.subjects import dead_letter_subject
+from dragoman_bus.protocol.subjects import dead_letter_subject, log_subject
 from dragoman_bus.protocol.timestamps import format_timestamp
 from dragoman_bus.transports.streams import Expectation, Record, Stored
 
@@ -159,7 +159,11 @@ class DeadLetters:
             redriven_as=data.task_id,
             reason=reason or UNSET,
         )
-        await self._settle(letter, settlement, submission_records(submission, self._sender))
+        # Should this program die now, the supervisor queues it (DUR-80).
+        outbox = self._sender.wrap(TaskOutbox, OutboxData(task_id=task_id, submissions=[data]))
+        left = Record(subject=log_subject(task_id, "control"), data=encode(outbox))
+        records = [*submission_records(submission, self._sender), left]
+        await self._settle(letter, settlement, records)
         if not timed:
             await correct_timer(self._store, self._sender, data)
         if data.ordered is not True:

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from dragoman_agents import Agent, Context
+from dragoman_bus.client import dead_letters
 from dragoman_bus.protocol.a2a import TaskState
-from dragoman_bus.protocol.errors import RemoteError, TaskFailed, TaskRejected
+from dragoman_bus.protocol.errors import BusUnavailable, RemoteError, TaskFailed, TaskRejected
 from dragoman_bus.protocol.payloads import Usage
 from dragoman_bus.protocol.timestamps import parse_timestamp
 from tests.integration.durable.conftest import House
@@ -208,3 +209,24 @@ async def test_limits_shrink_on_the_way_down_and_a_loop_is_refused(house: House)
     loop = await bus.submit("descend", "loop", **limits)
     with pytest.raises(TaskFailed, match="came back to an agent above it"):
         await loop.result()
+
+
+async def test_a_redrive_whose_caller_died_is_queued_by_the_supervisor(
+    house: House, started: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = await house.bus()
+    task = await bus.submit("fail", "broken", delivery="durable")
+    with pytest.raises(TaskFailed):
+        await task.result()
+
+    async def dies(*_: object, **__: object) -> None:
+        raise BusUnavailable("killed")
+
+    monkeypatch.setattr(dead_letters, "enqueue", dies)
+    with pytest.raises(BusUnavailable, match="killed"):
+        await bus.durable.dead_letters.redrive(task.task_id, skill="work", agent="child")
+    letter = await bus.durable.dead_letters.get(task.task_id)
+    assert letter.settlement
+    async with asyncio.timeout(20):
+        redriven = bus.durable.task(str(letter.settlement.redriven_as))
+        assert (await redriven.result()).text == "did broken"
