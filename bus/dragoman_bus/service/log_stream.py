@@ -50,7 +50,7 @@ from dragoman_bus.protocol.subjects import log_subject
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
 from dragoman_bus.service.continuing import Continuation
 from dragoman_bus.service.persisting import patiently, persist
-from dragoman_bus.transports.streams import Record
+from dragoman_bus.transports.streams import Expectation, Record
 
 __all__ = ["Fenced", "LogStream"]
 
@@ -293,15 +293,17 @@ class LogStream:
             attempt=attempt,
         )
         claim = self._sender.wrap(TaskStatusUpdate, data, id=self._id(attempt, 1))
-        await self._write("state", claim)
+        # Whoever had it may have stored a step or output since the log was read (DUR-81).
+        seen = self.log.position
+        await self._write("state", claim, LogStore.on_log(self.log.task_id, seen) if seen else None)
         self._claimed = True
 
-    async def _write(self, kind: str, message: Any) -> None:
+    async def _write(self, kind: str, message: Any, expect: Expectation | None = None) -> None:
         """Store one entry under the fence and fold it."""
         record = Record(
             subject=log_subject(self.log.task_id, kind),
             data=encode(message),
-            expect=LogStore.on_spine(self.log.task_id, self.log.spine),
+            expect=expect or LogStore.on_spine(self.log.task_id, self.log.spine),
         )
         position = await self._persist([record], message)
         self.log.apply(LogEntry(kind, position, message))

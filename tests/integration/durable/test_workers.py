@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec import Raw
 
 from dragoman_agents import Agent, Context, serving
 from dragoman_bus.durable.ending import Ending
@@ -258,3 +259,20 @@ async def test_a_parent_whose_child_was_canceled_first_ends_as_canceled_too(hous
         while not (await task.refresh()).ended:
             await asyncio.sleep(0.1)
     assert task.state is TaskState.CANCELED
+
+
+async def test_a_claim_is_refused_when_the_log_has_grown_since_it_was_read(house: House) -> None:
+    await house.supervisor()
+    slow, quick, bus = await house.hands("slow"), await house.hands("quick"), await house.bus()
+    task = await bus.submit("contested", "x", delivery="durable")
+    first = slow.begin(await slow.take("contested", SETTINGS))
+    await first.claim()
+    second = await quick.resume(task.task_id)
+    await first.step("pay", Raw(b'"paid"'))
+    with pytest.raises(Fenced):
+        await second.claim()
+    third = await quick.resume(task.task_id)
+    await third.claim()
+    assert third.log.steps == {"pay": Raw(b'"paid"')}
+    with pytest.raises(Fenced):
+        await first.step("pack", Raw(b'"packed"'))
