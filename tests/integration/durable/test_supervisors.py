@@ -11,7 +11,7 @@ import pytest
 
 from dragoman_agents import Agent, Context
 from dragoman_bus.protocol.a2a import TaskState
-from dragoman_bus.protocol.errors import BusUnavailable, TaskFailed
+from dragoman_bus.protocol.errors import BusUnavailable, StreamFull, TaskFailed
 from dragoman_bus.server import NatsServer
 from dragoman_bus.supervisor import Supervisor, room, supervising
 from dragoman_bus.transports.nats import NatsOptions, NatsTransport
@@ -201,7 +201,13 @@ async def test_a_log_that_fills_loses_the_oldest_ended_tasks_and_takes_new_ones(
     bus = await house.bus()
     waiting = await bus.submit("wait", "kept", delivery="durable")
     for number in range(150):
-        task = await bus.submit("echo_back", f"{number} " * 400, delivery="durable")
+        while True:
+            try:
+                task = await bus.submit("echo_back", f"{number} " * 400, delivery="durable")
+                break
+            except StreamFull as error:
+                # Refused until the next sweep, never lost.
+                await asyncio.sleep((error.retry_after or 1.0) / 10)
         await task.result()
     kept = [task.task_id async for task in bus.durable.tasks()]
     assert waiting.task_id in kept
