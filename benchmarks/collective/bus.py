@@ -33,7 +33,6 @@ from benchmarks.collective.rows import ROWS, SINGLE
 from benchmarks.collective.statistics import percentile
 from dragoman_agents import Agent
 from dragoman_agents.ensembles.agents import failover
-from dragoman_agents.ensembles.agents.spending import BYTES_PER_TOKEN
 from dragoman_bus import Bus, connect
 from dragoman_bus.protocol.errors import RemoteError, TaskFailed
 from dragoman_bus.protocol.payloads import Cost, Usage
@@ -160,13 +159,6 @@ async def _run(
     return BusRun(rows, failures, calls, time.monotonic() - began)
 
 
-def question(case: Case) -> dict[str, str]:
-    """The input: the question's number, padded to its length, since lengths are looked at."""
-    empty = len('{"text":" ","subject":""}') + len(case.id) + len(case.subject)
-    padding = "." * max(0, case.input_tokens * BYTES_PER_TOKEN - empty)
-    return {"text": f"{case.id} {padding}", "subject": case.subject}
-
-
 async def _ask_all(bus: Bus, agent: str, cases: Sequence[Case], row: BusRow) -> list[Outcome]:
     """All questions to one agent, many at once; in the order of the cases."""
     outcomes: list[Outcome | None] = [None] * len(cases)
@@ -183,7 +175,7 @@ async def _ask_all(bus: Bus, agent: str, cases: Sequence[Case], row: BusRow) -> 
 async def _ask(bus: Bus, agent: str, case: Case, row: BusRow) -> Outcome:
     value: str | None = None
     try:
-        result = await bus.ask(SKILL, question(case), agent=agent, deadline=DEADLINE)
+        result = await bus.ask(SKILL, case.question(), agent=agent, deadline=DEADLINE)
         value, usage, receipt = result.value, result.usage, result.receipt
     except RemoteError as error:
         if error.code != "ABSTAINED":

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from dragoman_agents.ensembles.admission import Labelled
+from dragoman_agents.ensembles.agents.spending import BYTES_PER_TOKEN
 
 __all__ = ["Case", "Dataset", "Model", "Reply", "Split", "labelled", "splits"]
 
@@ -48,6 +50,17 @@ class Case(Struct, frozen=True):
     def is_right(self, model: str) -> bool:
         """Whether this model's answer is right."""
         return self.replies[model].pick == self.truth
+
+    def question(self) -> dict[str, str]:
+        """The input of a task: the number, padded to the question's length."""
+        empty = len('{"text":" ","subject":""}') + len(self.id) + len(self.subject)
+        padding = "." * max(0, self.input_tokens * BYTES_PER_TOKEN - empty)
+        return {"text": f"{self.id} {padding}", "subject": self.subject}
+
+    @property
+    def sent_tokens(self) -> int:
+        """How long that input is, as ensembles reckon: a few tokens more in the shortest ones."""
+        return len(msgspec.json.encode(self.question())) // BYTES_PER_TOKEN
 
     def picks(self, models: Sequence[str]) -> dict[str, str | None]:
         """What these models said."""

@@ -164,7 +164,7 @@ def _example(case: Case, pair: tuple[str, str], last: str) -> Example:
         features=observed(
             agree=first.pick is not None and first.pick == second.pick,
             subject=case.subject,
-            input_tokens=case.input_tokens,
+            input_tokens=case.sent_tokens,
             output_tokens={name: case.replies[name].output_tokens for name in pair},
         ),
         stays={name: case.is_right(name) for name in pair},

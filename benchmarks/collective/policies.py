@@ -148,7 +148,7 @@ def cascading(stages: Sequence[Stage], escalation: Escalation | None = None) -> 
             stages,
             escalations=escalations,
             subject=case.subject,
-            input_tokens=case.input_tokens,
+            input_tokens=case.sent_tokens,
         )
         price = seconds = 0.0
         asked = 0

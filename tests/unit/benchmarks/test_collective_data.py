@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,6 +108,14 @@ def winner(case: Case, models: tuple[str, ...]) -> str | None:
 
 def rate(count: int, cases: Sequence[Case]) -> float:
     return count / len(cases)
+
+
+def test_a_question_is_as_long_as_it_was() -> None:
+    for case in simulate(200, 2).cases:
+        document = json.dumps(case.question(), separators=(",", ":"))
+        assert len(document) // 4 == case.sent_tokens
+        assert case.sent_tokens == max(case.input_tokens, len(case.id) // 4 + 6)
+        assert case.question()["text"].split(" ")[0] == case.id
 
 
 def test_a_simulation_is_the_same_for_the_same_seed() -> None:
