@@ -26,8 +26,10 @@ SUBJECT_RIDGE = 20.0
 many labels as it takes to move it halfway."""
 LEAST_WEIGHT = 1e-3
 NEAR = 0.05
+"""How far below the best a member may be and still have a part in where weights begin."""
 MOST_TRUST = 0.5
 HALF_TRUST_LABELS = 20
+"""How much of the beginning is a vote at most, and from how many labels on half of that."""
 CORRELATION = 0.6
 """Members err alike, so together they know less than the sum of their log-odds."""
 
