@@ -10,6 +10,7 @@ from msgspec import UNSET
 from rich.table import Table
 from rich.text import Text
 
+from dragoman_agents.ensembles.agents.members import ENSEMBLE_TAG
 from dragoman_bus.client import Bus, connect
 from dragoman_bus.protocol.payloads import InstanceState
 from dragoman_bus.registry.view import AgentView
@@ -17,7 +18,7 @@ from dragoman_gateways.cli.event_loop import first_of, run, stop_on_signals
 from dragoman_gateways.cli.exit_codes import ExitCode
 from dragoman_gateways.cli.output import console, error_console, printable, write_json
 from dragoman_gateways.cli.settings import Settings
-from dragoman_gateways.cli.words import NO_MODEL, plural, short_digest
+from dragoman_gateways.cli.words import MODELS_OF_MEMBERS, NO_MODEL, plural, short_digest
 
 __all__ = ["Selection", "agent_document", "agent_table", "list_agents"]
 
@@ -102,7 +103,7 @@ def agent_table(views: list[AgentView]) -> Table:
             Text(printable(", ".join(view.skills))),
             Text(state, style="green" if ready else "yellow"),
             _load(view),
-            Text(printable(", ".join(view.model_names()) or NO_MODEL), style="dim"),
+            Text(printable(_models(view)), style="dim"),
             Text(short_digest(view.digest), style="dim"),
         )
     return table
@@ -131,6 +132,14 @@ def agent_document(view: AgentView) -> dict[str, Any]:
         "models": [] if view.announce.models is UNSET else view.announce.models,
         "instances": view.instances,
     }
+
+
+def _models(view: AgentView) -> str:
+    """What it says of its models; an ensemble has none of its own, and uses those of others."""
+    own = ", ".join(view.model_names())
+    if own:
+        return own
+    return MODELS_OF_MEMBERS if view.offers(tags=[ENSEMBLE_TAG]) else NO_MODEL
 
 
 def _load(view: AgentView) -> str:

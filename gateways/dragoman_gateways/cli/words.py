@@ -11,6 +11,7 @@ from dragoman_bus.protocol.payloads import ModelIdentity, Receipt, Usage
 from dragoman_bus.protocol.timestamps import parse_timestamp
 
 __all__ = [
+    "MODELS_OF_MEMBERS",
     "NO_MODEL",
     "clock_time",
     "duration",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 NO_MODEL = "no language model"
+MODELS_OF_MEMBERS = "those of its members"
 
 
 def duration(seconds: float) -> str:
