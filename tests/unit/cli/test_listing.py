@@ -12,7 +12,6 @@ from dragoman_bus.protocol.payloads import ModelFacts
 from dragoman_bus.registry.view import AgentView
 from dragoman_gateways.cli.listing import agent_table
 
-
 WISE = ModelFacts(provider="acme", family="wise", model="wise-1")
 
 
