@@ -192,11 +192,15 @@ class Context:
                 # A durable task has used up its own attempts; asked again, it tells the same end.
                 error.retryable = False
             if error.task_usage is not None:
-                self.report_usage(error.task_usage)
+                self._report_below(error.task_usage)
             raise
         if result.usage is not None:
-            self.report_usage(result.usage)
+            self._report_below(result.usage)
         return result
+
+    def _report_below(self, usage: Usage) -> None:
+        self.count_usage(usage, below=True)
+        self.check_limits()
 
     @property
     def bus(self) -> Bus:
@@ -275,9 +279,17 @@ class Context:
         self.count_usage(usage)
         self.check_limits()
 
-    def count_usage(self, usage: Usage) -> None:
-        """Add to what the task used, and judge later: for what is learned while it ends."""
-        self._job.usage = add_usage(self.usage, usage)
+    def count_usage(self, usage: Usage, *, below: bool = False) -> None:
+        """Add to what the task used, and judge later: for what is learned while it ends.
+
+        Args:
+            usage: More of it.
+            below: Whether a task below this one used it, which a later attempt hears again.
+        """
+        job = self._job
+        job.usage = add_usage(job.usage, usage)
+        if not below:
+            job.used_itself = add_usage(job.used_itself, usage)
 
     def check_limits(self) -> None:
         """Refuse to go on when the task has used more than it may.

@@ -44,7 +44,7 @@ class Ending:
         state: Terminal.
         error: Why, unless it completed.
         artifacts: Artifacts that replace those of the same id.
-        usage: What the task used.
+        usage: What the task used; by default, what its log tells.
         receipt: Who did it.
         outbox: What is sent afterwards.
     """
@@ -80,7 +80,7 @@ class Ending:
             sequence=sequence,
             attempt=attempt,
             artifacts=self.artifacts or UNSET,
-            usage=self.usage or UNSET,
+            usage=self.usage or log.used or UNSET,
             receipt=self.receipt or UNSET,
             error=self.error or UNSET,
         )

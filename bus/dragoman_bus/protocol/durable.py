@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from dragoman_bus.protocol.a2a import Artifact, Timestamp, Token
-from dragoman_bus.protocol.payloads import ErrorObject, EventData, Sequence, SubmitData
+from dragoman_bus.protocol.payloads import ErrorObject, EventData, Sequence, SubmitData, Usage
 from dragoman_bus.protocol.receipts import Name, Reason
 
 __all__ = [
@@ -36,6 +36,7 @@ class StepData(_Data, kw_only=True):
     attempt: Sequence
     name: Name
     output: Raw
+    usage: Usage | UnsetType = UNSET
 
 
 class ChildData(_Data, kw_only=True):

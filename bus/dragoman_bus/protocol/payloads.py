@@ -225,6 +225,7 @@ class StatusData(Data, kw_only=True):
     attempt: Sequence
     keep_alive_seconds: KeepAlive | UnsetType = UNSET
     error: ErrorObject | UnsetType = UNSET
+    usage: Usage | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.status_update.status.state in TERMINAL_STATES:

@@ -27,7 +27,7 @@ from dragoman_bus.protocol.messages import (
     TaskStep,
     TaskSubmit,
 )
-from dragoman_bus.protocol.payloads import CancelData, SubmitData
+from dragoman_bus.protocol.payloads import CancelData, SubmitData, Usage
 from dragoman_bus.protocol.timestamps import parse_timestamp
 
 __all__ = ["DEFAULT_ATTEMPTS", "LogEntry", "LogFold"]
@@ -64,6 +64,7 @@ class LogFold:
         replies: Answers to questions, in their order.
         cancel: The first wish to cancel.
         outbox: What is to be sent after the end.
+        used: What the task itself has used in all attempts, as far as the log tells.
     """
 
     task_id: str
@@ -81,6 +82,7 @@ class LogFold:
     replies: list[Message] = field(default_factory=list)
     cancel: CancelData | None = None
     outbox: TaskOutbox | None = None
+    used: Usage | None = None
 
     def __post_init__(self) -> None:
         self.task = TaskFold(self.task_id)
@@ -193,6 +195,8 @@ class LogFold:
 
     def _closed(self, message: TaskStatusUpdate | TaskFinal, state: TaskState) -> None:
         error = message.data.error
+        if isinstance(message, TaskStatusUpdate):
+            self.used = message.data.usage or self.used
         last = self.attempts[-1]
         self.attempts[-1] = msgspec.structs.replace(last, ended_at=message.time, error=error)
         if isinstance(message, TaskStatusUpdate) and isinstance(error, UnsetType):
@@ -203,6 +207,7 @@ class LogFold:
     def _noted(self, message: AnyMessage) -> None:
         if isinstance(message, TaskStep):
             self.steps.setdefault(message.data.name, message.data.output)
+            self.used = message.data.usage or self.used
         elif isinstance(message, TaskChild):
             if message.data.child_task_id not in self.children:
                 self.children.append(message.data.child_task_id)

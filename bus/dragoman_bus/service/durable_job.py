@@ -66,6 +66,10 @@ class DurableJob(Job):
         """Which run of the task this is."""
         return self.stream.log.attempt + (not self.stream.claimed)
 
+    def take_over(self) -> None:
+        """Count what earlier attempts used (DUR-83); tasks below are found again, and tell anew."""
+        self.usage = self.used_itself = self.stream.log.used
+
     async def ask(self, question: Message) -> Message:
         """The reply that the log has to this question; else store it and leave the task.
 
@@ -76,7 +80,8 @@ class DurableJob(Job):
         self._asked += 1
         if self._asked <= len(replies):
             return replies[self._asked - 1]
-        await self._or_released(self.stream.status(TaskState.INPUT_REQUIRED, question))
+        asked = self.stream.status(TaskState.INPUT_REQUIRED, question, self.used_itself)
+        await self._or_released(asked)
         await self.pulled.acknowledge()
         raise Released
 
@@ -87,7 +92,8 @@ class DurableJob(Job):
         if known is not None:
             return msgspec.json.decode(known)
         output = msgspec.to_builtins(await work())
-        await self._or_released(self.stream.step(unique, msgspec.Raw(msgspec.json.encode(output))))
+        document = msgspec.Raw(msgspec.json.encode(output))
+        await self._or_released(self.stream.step(unique, document, self.used_itself))
         return output
 
     async def delegation(self, skill: str, agent: str | None, input: Any) -> dict[str, Any]:
@@ -205,7 +211,7 @@ class DurableJob(Job):
         return self._sender.wrap(TaskOutbox, data, id=f"{self.task_id}.outbox", trace=self.trace)
 
     async def _give_back(self, error: ErrorObject | None, delay: float) -> bool:
-        await self.stream.retry(error)
+        await self.stream.retry(error, self.used_itself)
         await self.pulled.reject(delay=delay)
         return False
 

@@ -120,6 +120,8 @@ class Job:
         """Whether the caller is told at once who has the task, so that it can cancel it."""
         self.usage: Usage | None = None
         """What the task has used so far, for one that ends before its skill does."""
+        self.used_itself: Usage | None = None
+        """The part of it that no task below it has used."""
         self.deadline = self._deadline()
         self._answer: asyncio.Future[Message] | None = None
         self._replies: set[str] = set()

@@ -45,6 +45,7 @@ from dragoman_bus.protocol.payloads import (
     ErrorObject,
     SnapshotData,
     StatusData,
+    Usage,
 )
 from dragoman_bus.protocol.subjects import log_subject
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
@@ -116,7 +117,9 @@ class LogStream:
         async with self._lock:
             await self._claim_locked(None)
 
-    async def status(self, state: TaskState, message: Message | None = None) -> None:
+    async def status(
+        self, state: TaskState, message: Message | None = None, used: Usage | None = None
+    ) -> None:
         """Tell progress; a question goes to the spine and gives the task back.
 
         Raises:
@@ -132,7 +135,7 @@ class LogStream:
                 if message is not None:
                     await self._write("update", self._status(state, message))
             else:
-                await self._write("state", self._status(state, message))
+                await self._write("state", self._status(state, message, used=used))
                 self._release()
 
     async def artifact(self, artifact: Artifact, *, append: bool) -> None:
@@ -153,12 +156,16 @@ class LogStream:
             await self._room.wait()
             self._check()
 
-    async def step(self, name: str, output: Raw) -> None:
+    async def step(self, name: str, output: Raw, used: Usage | None = None) -> None:
         """Keep the result of a step."""
         async with self._lock:
             await self._claim_locked(None)
             data = StepData(
-                task_id=self.log.task_id, attempt=self.log.attempt, name=name, output=output
+                task_id=self.log.task_id,
+                attempt=self.log.attempt,
+                name=name,
+                output=output,
+                usage=used or UNSET,
             )
             await self._write("step", self._sender.wrap(TaskStep, data))
 
@@ -174,12 +181,12 @@ class LogStream:
             )
             await self._write("child", self._sender.wrap(TaskChild, data))
 
-    async def retry(self, error: ErrorObject | None) -> None:
+    async def retry(self, error: ErrorObject | None, used: Usage | None = None) -> None:
         """Give the task back: after a failure with its ``error``, or unfinished without one."""
         await self._flush()
         async with self._lock:
             await self._claim_locked(None)
-            await self._write("state", self._status(TaskState.SUBMITTED, None, error))
+            await self._write("state", self._status(TaskState.SUBMITTED, None, error, used))
             self._release()
 
     async def end(self, ending: Ending, *, ran: bool = True) -> None:
@@ -261,7 +268,11 @@ class LogStream:
         self._let_go = True
 
     def _status(
-        self, state: TaskState, message: Message | None, error: ErrorObject | None = None
+        self,
+        state: TaskState,
+        message: Message | None,
+        error: ErrorObject | None = None,
+        used: Usage | None = None,
     ) -> TaskStatusUpdate:
         data = StatusData(
             status_update=TaskStatusUpdateEvent(
@@ -272,6 +283,7 @@ class LogStream:
             sequence=self.fold.sequence + 1,
             attempt=self.log.attempt,
             error=error or UNSET,
+            usage=used or UNSET,
         )
         return self._sender.wrap(TaskStatusUpdate, data, id=self._id(data.attempt, data.sequence))
 

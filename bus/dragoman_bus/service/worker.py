@@ -115,6 +115,7 @@ class Worker:
             # A second queue message for a task that runs here already.
             await job.pulled.reject(delay=self._interval)
             return
+        job.take_over()
         self.instance.admit(job)
         asyncio.get_running_loop().call_later(
             CLAIM_AFTER_SECONDS, lambda: self._spawn(self._claim(job))

@@ -230,10 +230,10 @@ class Calls:
         self.log.append(call)
         self.spending.settle(call.member, call.usage, ran=call.ran)
         if call.usage is not None:
-            self.ctx.count_usage(call.usage)
+            self.ctx.count_usage(call.usage, below=True)
         elif call.ran and call.member.models and not isinstance(call.result, Result):
             # It may have used its model, and did not say how much: that makes the sum unknown.
-            self.ctx.count_usage(Usage(calls=1))
+            self.ctx.count_usage(Usage(calls=1), below=True)
 
     async def options(
         self, agent: str, grant: Grant, skill: str, input: Any, seconds: float | None
