@@ -191,6 +191,10 @@ class House:
             await self.witness.publish(delivery.reply, settle)
         await subscription.unsubscribe()
 
+    async def hear(self) -> None:
+        """Have heard whatever was stored before: it was on its way to the witness, too."""
+        await self.witness.flush()
+
     def sent(self, pattern: str) -> list[Delivery]:
         """What was published on subjects that match, in order."""
         return [one for one in self.heard if re.fullmatch(pattern, one.subject)]

@@ -71,6 +71,7 @@ async def test_a_deadline_lies_within_the_age_of_the_log(house: House) -> None:
         await bus.submit("shout", "x", delivery="durable", deadline=8 * 86400)
     assert refused.value.side_effects == "none"
     await bus.transport.flush()
+    await house.hear()
     assert house.sent(r"dragoman\.v1\..*") == []
 
 
@@ -84,6 +85,7 @@ async def test_a_submission_whose_queue_message_was_never_sent_is_completed(hous
     task = await bus.submit("shout", as_message(message), delivery="durable", task_id="half")
 
     assert (await asyncio.wait_for(task.result(), 20)).text == "X"
+    await house.hear()
     queued = len(house.sent(r"dragoman\.v1\.task\..*"))
     again = await bus.submit("shout", as_message(message), delivery="durable", task_id="half")
     assert (await again.result()).text == "X"
@@ -91,6 +93,7 @@ async def test_a_submission_whose_queue_message_was_never_sent_is_completed(hous
         await bus.submit("shout", "other", delivery="durable", task_id="half")
     await bus.transport.flush()
     # The spine has an entry, or the content is another: nothing is queued.
+    await house.hear()
     assert len(house.sent(r"dragoman\.v1\.task\..*")) == queued
 
 
@@ -111,12 +114,14 @@ async def test_a_full_queue_is_overloaded_left_alone_and_the_task_withdrawn(hous
     await house.witness.flush()
 
     # The second refusal was made here: the queue was full a moment ago.
+    await house.hear()
     queued = {one.data for one in house.sent(r"dragoman\.v1\.task\..*")}
     assert len(queued) == 2
     refused = [json.loads(data)["data"] for data in queued]
     (late,) = [data for data in refused if data["message"]["parts"] == [{"text": "second"}]]
     final = await house.ended(late["taskId"])
     assert (final.state, final.data["error"]["code"]) == ("REJECTED", "OVERLOADED")
+    await house.hear()
     (headers,) = [headers for _, headers in house.sent_to(late["taskId"], "state")][:1]
     (submitted, *_) = await house.log(late["taskId"], "submit")
     assert headers[EXPECTED] == str(submitted.position)
@@ -135,6 +140,7 @@ async def test_a_reply_is_stored_only_while_the_task_asks(house: House) -> None:
 
     await task.reply("this one")
 
+    await house.hear()
     ((document, headers),) = house.sent_to("asked", "control")
     assert document["type"] == "dev.dragoman.task.reply"
     assert (headers[EXPECTED], headers[PATTERN]) == (str(position), "dragoman.v1.evt.asked.*")
@@ -171,6 +177,7 @@ async def test_an_ordered_task_is_stored_with_its_turn_and_not_queued_by_its_cal
     ]
     assert len(both) == 2
     assert len(set(both)) == 1
+    await house.hear()
     assert house.sent(r"dragoman\.v1\.task\..*") == []
     document = json.loads(house.sent(turn.replace(".", r"\."))[0].data)
     assert document["type"] == "dev.dragoman.task.get"

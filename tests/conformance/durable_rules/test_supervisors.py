@@ -40,6 +40,7 @@ async def test_a_supervisors_final_continues_the_log_and_counts_only_on_its_last
 
     assert (final.state, final.data["error"]["code"]) == ("FAILED", "DEADLINE_EXCEEDED")
     assert (final.data["attempt"], final.data["sequence"]) == (1, 3)
+    await house.hear()
     (headers,) = [
         headers
         for document, headers in house.sent_to("late", "state")
@@ -158,6 +159,7 @@ async def test_an_end_goes_with_the_cancels_of_its_children_and_its_dead_letter(
     (noted,) = await house.log("parent", "child")
     child = noted.data["childTaskId"]
 
+    await house.hear()
     batches = {
         one.subject: (one.headers or {}).get("Nats-Batch-Id")
         for one in house.heard
@@ -190,6 +192,7 @@ async def test_a_dead_letter_is_settled_once_and_redriven_together_with_its_sett
     with pytest.raises(TaskRejected, match="ALREADY_SETTLED"):
         await bus.durable.dead_letters.drop("dead")
 
+    await house.hear()
     letter = house.sent(r"dragoman\.v1\.dlq\.careless\.dead")
     settlement = json.loads(letter[1].data)
     assert settlement["type"] == "dev.dragoman.task.settlement"
@@ -217,6 +220,7 @@ async def test_what_comes_afterwards_is_stored_with_the_end_and_sent_by_the_supe
     (outbox,) = await house.log("tidy-1", "control")
     follower = outbox.data["submissions"][0]["taskId"]
     assert await house.log(follower) == []
+    await house.hear()
     batches = [
         (one.headers or {})["Nats-Batch-Id"]
         for one in house.heard
@@ -256,6 +260,7 @@ async def test_ordered_tasks_are_queued_one_after_the_other_and_their_ends_make_
         for text in ("one", "two")
     ]
     await eventually(lambda: runs == ["one"])
+    await house.hear()
     queued = house.sent(r"dragoman\.v1\.task\.turn\.interactive")
     assert {(one.headers or {})["Nats-Msg-Id"] for one in queued} == {tasks[0].task_id}
     release.set()

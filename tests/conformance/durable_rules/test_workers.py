@@ -104,6 +104,7 @@ async def test_a_short_task_is_its_submission_and_its_final_and_then_acknowledge
         pytest.fail(f"claimed before its end: {await house.log(task)}")
     await eventually(lambda: acknowledgements(house).count(b"+ACK") == len(bench.runs))
 
+    await house.hear()
     ((final, headers),) = house.sent_to(task, "state")
     assert headers[EXPECTED] == "0"
     assert (final["data"]["attempt"], final["data"]["sequence"]) == (1, 1)
@@ -128,6 +129,7 @@ async def test_a_longer_task_is_claimed_first_and_everything_is_fenced_by_the_cl
     bench.release.set()
     await house.ended("long")
 
+    await house.hear()
     written = house.sent_to("long", "(state|update)")
     assert written[0][1][EXPECTED] == "0"
     assert {headers[EXPECTED] for _, headers in written[1:]} == {str(claim.position)}
@@ -147,6 +149,7 @@ async def test_a_message_delivered_again_is_claimed_above_whoever_had_it(
 
     claims = [entry for entry in await house.spine("again") if entry.state == "WORKING"]
     assert [entry.data["attempt"] for entry in claims] == [1, 2]
+    await house.hear()
     ghosts, claimed, *_ = house.sent_to("again", "state")
     assert ghosts[1][EXPECTED] == "0"
     assert claimed[1][EXPECTED] == str(position)

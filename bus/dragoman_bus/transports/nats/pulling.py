@@ -122,9 +122,8 @@ class JetStreamPuller:
     def want(self, number: int) -> None:
         """See ``Puller.want``."""
         self._wanted = number
-        if number > self._asked and not self._asking and not self._closed:
-            self._asking = True
-            self._spawn(self._ask())
+        if number > self._asked:
+            self._ask_soon()
 
     async def close(self) -> None:
         """See ``Puller.close``."""
@@ -140,6 +139,12 @@ class JetStreamPuller:
             task.cancel()
         # Nothing of it may be left when the event loop ends.
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ask_soon(self) -> None:
+        # Not once it is closed: the event loop may end before the task that asks has begun.
+        if not self._asking and not self._closed:
+            self._asking = True
+            self._spawn(self._ask())
 
     async def _ask(self) -> None:
         self._asking = False
@@ -191,7 +196,7 @@ class JetStreamPuller:
         self._forget(delivery.subject.rsplit(".", 1)[-1])
         status = header(delivery, "Status")
         if status in ("408", "404"):
-            self._spawn(self._ask())
+            self._ask_soon()
             return
         if status != "503":
             logger.info(
@@ -201,18 +206,18 @@ class JetStreamPuller:
 
     def _lost(self, token: str) -> None:
         self._forget(token)
-        self._spawn(self._ask())
+        self._ask_soon()
 
     def _later(self) -> None:
         """Ask again after a pause that grows: the queue is not there, or has no leader."""
         if not self._closed:
-            asyncio.get_running_loop().call_later(self._pause, lambda: self._spawn(self._ask()))
+            asyncio.get_running_loop().call_later(self._pause, self._ask_soon)
             self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
 
     def _on_reconnect(self) -> None:
         for token in list(self._open):
             self._forget(token)
-        self._spawn(self._ask())
+        self._ask_soon()
 
     def _forget(self, token: str) -> None:
         self._asked -= self._open.pop(token, 0)
