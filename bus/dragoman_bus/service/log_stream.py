@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from dragoman_bus.durable.closing import children_to_cancel
 from dragoman_bus.durable.ending import Ending, ending_records
@@ -21,7 +22,6 @@ from dragoman_bus.durable.store import LogStore
 from dragoman_bus.protocol.a2a import (
     Artifact,
     Message,
-    Part,
     TaskArtifactUpdateEvent,
     TaskState,
     TaskStatus,
@@ -51,6 +51,7 @@ from dragoman_bus.protocol.subjects import log_subject
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
 from dragoman_bus.service.continuing import Continuation
 from dragoman_bus.service.persisting import patiently, persist
+from dragoman_bus.service.pieces import Piece, next_piece
 from dragoman_bus.transports.streams import Expectation, Record
 
 __all__ = ["Fenced", "LogStream"]
@@ -58,8 +59,6 @@ __all__ = ["Fenced", "LogStream"]
 logger = logging.getLogger("dragoman.service")
 
 MAXIMUM_PENDING = 256
-MAXIMUM_JOINED = 32 * 1024
-"""Characters of text that are stored as one piece; a small server takes an eighth of its bytes."""
 
 
 class Fenced(Exception):
@@ -93,7 +92,7 @@ class LogStream:
         self._let_go = False
         self._lock = asyncio.Lock()
         self._continuation = Continuation(log.task.artifacts)
-        self._pending: list[tuple[Artifact, bool]] = []
+        self._pending: deque[Piece] = deque()
         self._flusher: asyncio.Task[None] | None = None
         self._broken: DragomanError | None = None
         self._room = asyncio.Event()
@@ -356,7 +355,8 @@ class LogStream:
     async def _write_pending(self) -> None:
         try:
             while self._pending:
-                artifact, append = self._next_piece()
+                largest = self._store.streams.max_payload // 8
+                artifact, append = next_piece(self._pending, largest)
                 self._room.set()
                 async with self._lock:
                     await self._claim_locked(None)
@@ -370,26 +370,6 @@ class LogStream:
             self._flusher = None
             self._room.set()
 
-    def _next_piece(self) -> tuple[Artifact, bool]:
-        """The next piece to store; texts that follow each other become one (STR-9)."""
-        artifact, append = self._pending.pop(0)
-        texts = [_text(artifact)]
-        length, most = len(texts[0] or ""), self._store.streams.max_payload // 8
-        while self._pending and texts[-1] is not None:
-            following, more = self._pending[0]
-            text = _text(following)
-            if text is None or not more or following.artifact_id != artifact.artifact_id:
-                break
-            length += len(text)
-            if length > min(most, MAXIMUM_JOINED):
-                break
-            texts.append(text)
-            self._pending.pop(0)
-        if len(texts) == 1:
-            return artifact, append
-        joined = Part(text="".join(filter(None, texts)))
-        return Artifact(artifact_id=artifact.artifact_id, parts=[joined]), append
-
     def _artifact(self, artifact: Artifact, append: bool) -> TaskArtifact:
         data = ArtifactData(
             artifact_update=TaskArtifactUpdateEvent(
@@ -402,11 +382,3 @@ class LogStream:
             attempt=self.log.attempt,
         )
         return self._sender.wrap(TaskArtifact, data, id=self._id(data.attempt, data.sequence))
-
-
-def _text(artifact: Artifact) -> str | None:
-    """The text of an artifact that is one plain text part."""
-    if len(artifact.parts) != 1:
-        return None
-    text = artifact.parts[0].text
-    return None if isinstance(text, UnsetType) else text
