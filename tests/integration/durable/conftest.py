@@ -62,7 +62,9 @@ class House:
     async def serve(self, agent: Agent) -> None:
         """An instance of an agent, ready for durable tasks."""
         transport = await self.transport()
-        await self.stack.enter_async_context(serving(agent, transport, ack_wait=2.0))
+        await self.stack.enter_async_context(
+            serving(agent, transport, ack_wait=2.0, grace_seconds=5.0)
+        )
 
     async def hands(self, name: str = "hands-1") -> Hands:
         """A worker moved by hand."""

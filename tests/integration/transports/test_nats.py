@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from dragoman_bus.protocol.errors import (
 )
 from dragoman_bus.server import NatsServer
 from dragoman_bus.transports.nats import NatsOptions, NatsTransport
+from dragoman_bus.transports.nats.sockets import DispatchingTransport
 from dragoman_bus.transports.port import BucketSettings, Delivery
 from tests.support.waiting import eventually
 
@@ -286,3 +288,29 @@ async def test_a_bucket_of_another_make_is_refused_with_the_reason(
     await transport.request("$JS.API.STREAM.CREATE.KV_other", stream, timeout=5)
     with pytest.raises(BusUnavailable, match="allow_msg_ttl"):
         await transport.key_value("other")
+
+
+async def test_a_server_that_takes_connections_and_does_not_greet_costs_no_open_sockets(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[DispatchingTransport] = []
+    original = DispatchingTransport.connect
+
+    async def noted(transport: DispatchingTransport, *arguments: Any) -> None:
+        made.append(transport)
+        await original(transport, *arguments)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        await writer.wait_closed()
+
+    monkeypatch.setattr(DispatchingTransport, "connect", noted)
+    async with NatsServer(tmp_path / "nats") as server:
+        transport = await connect(options_for(server))
+        port = int(server.url.rsplit(":", 1)[1])
+    async with await asyncio.start_server(hang_up, "127.0.0.1", port):
+        await eventually(lambda: len(made) > 4)
+        await transport.close()
+    writers = [one._io_writer for one in made if one._io_writer is not None]
+    assert len(writers) > 3
+    assert all(writer.is_closing() for writer in writers)

@@ -86,6 +86,9 @@ class BusClient(Client):
             await super()._connect_to_server(s)
             return
         s.last_attempt = time.monotonic()
+        if self._transport is not None:
+            # Of a server that took the connection and did not greet; nats-py just drops it.
+            self._transport.close()  # type: ignore[no-untyped-call]
         self._transport = DispatchingTransport(self._handler_of)
         await self._transport.connect(s.uri, _READ_LIMIT, self.options["connect_timeout"])
 
