@@ -27,7 +27,7 @@ SPEC = ROOT / "spec"
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 COLLECTIVE = ROOT / "docs" / "collective.md"
 RESULTS = ROOT / "benchmarks" / "results"
-MEASURED = ("echo", "durable", "a2a", "model_call", "registry")
+MEASURED = ("echo", "durable", "a2a", "model_call", "artifacts", "registry")
 
 
 def replace_between(text: str, name: str, content: str) -> str:
