@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-HELPERS = {"__main__", "fleets", "measuring"}
+HELPERS = {"__main__", "echo_agent", "fleets", "measuring"}
 
 
 def found() -> dict[str, str]:

@@ -20,10 +20,11 @@ import logging
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.echo_agent import CHUNK, serve_echo
 from benchmarks.measuring import (
     PAYLOAD,
     Ask,
@@ -45,7 +46,7 @@ from benchmarks.measuring import (
 from dragoman_bus.server import NatsServer
 
 IN_FLIGHT = 16
-CHUNKS, CHUNK = 20, "y" * 20
+CHUNKS = 20
 SIDES = {"a2a": "a2a-sdk", "ours": "Dragoman"}
 TASKS, CPU = "tasks per second", "CPU us per task"
 GOALS = {TASKS: ">= 30", CPU: "<= 0.033"}
@@ -138,23 +139,7 @@ def agent_card(url: str) -> Any:
 
 async def serve_ours(url: str) -> None:
     """The same as an agent on the bus."""
-    from dragoman_agents import Agent, serving
-    from dragoman_bus.transports.nats import connect_nats
-
-    agent = Agent("bench", concurrency=128)
-
-    @agent.skill
-    async def echo(text: str) -> str:
-        return text
-
-    @agent.skill
-    async def stream(text: str) -> AsyncIterator[str]:
-        for _ in range(CHUNKS):
-            yield CHUNK
-
-    async with serving(agent, await connect_nats(url)):
-        ready()
-        await asyncio.Event().wait()
+    await serve_echo(url, concurrency=128, chunks=CHUNKS)
 
 
 # -- the callers ------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.echo_agent import CHUNK, serve_echo
 from benchmarks.measuring import (
     PAYLOAD,
     Ask,
@@ -37,7 +37,7 @@ from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent
 from dragoman_bus.server import NatsServer
 
 IN_FLIGHT = (1, 16, 128)
-CHUNKS, CHUNK = 200, "y" * 20
+CHUNKS = 200
 SIDES = {"plain": "plain nats-py", "ours": "Dragoman"}
 FIRST = "first chunk p50 ms"
 GOALS = {
@@ -70,23 +70,7 @@ async def serve_plain(url: str) -> None:
 
 async def serve_ours(url: str) -> None:
     """The same as an agent."""
-    from dragoman_agents import Agent, serving
-    from dragoman_bus.transports.nats import connect_nats
-
-    agent = Agent("bench", concurrency=512)
-
-    @agent.skill
-    async def echo(text: str) -> str:
-        return text
-
-    @agent.skill
-    async def stream(text: str) -> AsyncIterator[str]:
-        for _ in range(CHUNKS):
-            yield CHUNK
-
-    async with serving(agent, await connect_nats(url)):
-        ready()
-        await asyncio.Event().wait()
+    await serve_echo(url, concurrency=512, chunks=CHUNKS)
 
 
 async def measure(ask: Ask, peer: Peer, count: int) -> Figures:
