@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import TypeVar
 
 from msgspec import structs
@@ -36,6 +37,8 @@ Answer = TypeVar("Answer")
 
 HEALTH_SECONDS = 10.0
 MESSAGE_SHOWN = 500
+DEADLINE_SLACK_SECONDS = 0.05
+"""An SDK's own timeout may fire so much before the deadline from which it was computed."""
 
 
 class ProviderAdapter(ABC):
@@ -98,15 +101,21 @@ class ProviderAdapter(ABC):
 
     async def generate(self, request: Request) -> Result:
         """See ``ModelAdapter.generate``."""
-        request = self._checked(request)
-        await self._guarded(lambda: self._prepare(request), request)
-        native = self._enforces(request)
-        answer = await self._once(request_to_send(request, native=native))
-        return await self._fitting(request, answer, native=native)
+        with _deadline_told(request):
+            request = self._checked(request)
+            await self._guarded(lambda: self._prepare(request), request)
+            native = self._enforces(request)
+            answer = await self._once(request_to_send(request, native=native))
+            return await self._fitting(request, answer, native=native)
 
     async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """See ``ModelAdapter.stream``. A repaired answer comes with ``Done``, not in pieces."""
-        request = self._checked(request)
+        with _deadline_told(request):
+            async with aclosing(self._streamed(self._checked(request))) as events:
+                async for event in events:
+                    yield event
+
+    async def _streamed(self, request: Request) -> AsyncGenerator[Event, None]:
         await self._guarded(lambda: self._prepare(request), request)
         native = self._enforces(request)
         sent = request_to_send(request, native=native)
@@ -211,3 +220,20 @@ class ProviderAdapter(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.settings.model!r} at {self.where!r})"
+
+
+@contextmanager
+def _deadline_told(request: Request) -> Iterator[None]:
+    """Let a call that had no more time than its caller left end with ``DEADLINE_EXCEEDED``.
+
+    ``MODEL_TIMEOUT`` says that the model took longer than it may: whoever keeps account of models
+    would blame this one for a caller's impatience.
+    """
+    try:
+        yield
+    except ModelError as error:
+        left = remaining_seconds(request)
+        is_local = error.kind == "timeout" and error.status is None
+        if is_local and left is not None and left <= DEADLINE_SLACK_SECONDS:
+            error.code = "DEADLINE_EXCEEDED"
+        raise

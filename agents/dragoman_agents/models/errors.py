@@ -30,7 +30,7 @@ ModelErrorKind: TypeAlias = Literal[
 
 - ``rate_limited``: too many calls for this key just now
 - ``overloaded``: the provider has a problem of its own just now
-- ``timeout``: no answer before the deadline
+- ``timeout``: no answer in time; ``DEADLINE_EXCEEDED`` where the caller left too little of it
 - ``unreachable``: no connection, or it broke
 - ``auth``: the key is missing, wrong, or may not do this
 - ``quota``: the account's money or allowance is used up

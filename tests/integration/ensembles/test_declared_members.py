@@ -10,12 +10,15 @@ import pytest
 from dragoman_agents import Agent
 from dragoman_agents.configuration import load_configuration
 from dragoman_agents.declared import build_agent
+from dragoman_agents.ensembles.agents.shared_health import Cooldown
+from dragoman_agents.ensembles.agents.store import Store
+from dragoman_bus.protocol.errors import RemoteError
 from dragoman_bus.protocol.payloads import Cost
 from dragoman_bus.server import NatsServer
 from dragoman_gateways.cli.exit_codes import ExitCode
 from tests.integration.cli.programs import EXAMPLES, start
 from tests.support.ensemble_stage import Stage, account_of, outcomes_of, report_of
-from tests.support.openai_server import OpenAIServer, Reply
+from tests.support.openai_server import OpenAIServer, Reply, Silence
 
 pytestmark = pytest.mark.anyio
 
@@ -83,6 +86,32 @@ async def test_models_and_rules_vote_and_each_ones_cost_is_told(
     assert result.usage is not None
     assert result.usage.cost == Cost(amount=pytest.approx(sum(costs)), currency="EUR")
     assert limited.value.lower() == "spam"
+
+
+async def test_a_model_is_not_cooled_down_for_its_callers_short_deadlines(
+    play: Stage, tmp_path: Path
+) -> None:
+    async with OpenAIServer() as gpt:
+        gpt.answer_with(*[Silence()] * 4)
+        file = tmp_path / "dragoman.toml"
+        file.write_text(
+            MODEL.replace("NAME", "gpt").replace("BASE_URL", gpt.base_url)
+            + '[[agents]]\nname = "steady"\n[agents.ensemble]\nkind = "failover"\n'
+            + 'skill = "classify"\nmembers = ["gpt"]\n'
+        )
+        for declaration in load_configuration(file, environment={}).agents:
+            await play.serve(build_agent(declaration))
+        for _ in range(4):
+            with pytest.raises(RemoteError) as late:
+                await play.ask("steady", skill="classify", deadline=0.5)
+            assert late.value.code == "DEADLINE_EXCEEDED"
+
+        result = await play.ask("steady", skill="classify")
+
+    assert account_of(result).reason == "gpt: first choice"
+    store = await Store.open(play.bus.transport)
+    assert store is not None
+    assert await store.read("health.gpt", Cooldown) is None
 
 
 async def test_an_ensemble_that_waits_for_members_ends_at_a_signal(

@@ -257,7 +257,7 @@ async def test_a_call_after_its_deadline_is_not_made(
 ) -> None:
     with pytest.raises(ModelError) as late:
         await adapter.generate(ask(deadline=time.monotonic() - 1))
-    assert late.value.code == "MODEL_TIMEOUT"
+    assert late.value.code == "DEADLINE_EXCEEDED"
     assert server.requests == []
 
 

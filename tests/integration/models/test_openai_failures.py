@@ -200,13 +200,16 @@ async def test_a_stream_that_stalls_ends_at_the_deadline(
     await asyncio.wait_for(server.client_gone.wait(), 5)
 
 
-async def test_the_configured_timeout_bounds_a_call_without_a_deadline(
-    server: OpenAIServer,
+@pytest.mark.parametrize("seconds", [None, 30.0], ids=["no-deadline", "late-deadline"])
+async def test_the_configured_timeout_bounds_a_call_whose_caller_would_wait(
+    server: OpenAIServer, seconds: float | None
 ) -> None:
     server.answer_with(Silence())
     settings = ModelSettings(base_url=server.base_url, model=MODEL, timeout_seconds=0.2)
+    asked = ask(deadline=None if seconds is None else time.monotonic() + seconds)
     async with aclosing(OpenAICompatible(settings)) as adapter:
-        assert (await failure_of(adapter, ask(), streamed=False)).kind == "timeout"
+        failure = await failure_of(adapter, asked, streamed=False)
+    assert (failure.kind, failure.code) == ("timeout", "MODEL_TIMEOUT")
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
