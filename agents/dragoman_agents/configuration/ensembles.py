@@ -221,6 +221,8 @@ class CascadeTable(SharedTable, tag="cascade", frozen=True, kw_only=True):
         check: A skill that is asked whether an answer is acceptable; absent: none is.
         check_agent: Whose; absent: that of any agent that has it.
         subject: The member of the input that says what a task is about.
+        stage_seconds: How long one stage may take before the next one is asked; absent: two thirds
+            of what is left of the task's time.
         on_doubt: When the last stage is doubtful: its answer all the same, or none.
     """
 
@@ -231,6 +233,7 @@ class CascadeTable(SharedTable, tag="cascade", frozen=True, kw_only=True):
     check: Token | None = None
     check_agent: Token | None = None
     subject: Text | None = None
+    stage_seconds: Seconds | None = None
     on_doubt: Literal["answer", "abstain"] = "answer"
 
     def __post_init__(self) -> None:
@@ -249,8 +252,8 @@ class FailoverTable(SharedTable, tag="failover", frozen=True, kw_only=True):
         fallback: What a stand-in may cost: there is none; no more than the first; nothing; any.
         hedge_percentile: After so much of the usual latency a second one is asked as well.
         attempts_per_member: How often one member is asked at most for one task.
-        attempt_seconds: How long one member may take before another is asked; absent: as long as
-            the task may.
+        attempt_seconds: How long one member may take before another is asked; absent: two thirds
+            of what is left of the task's time while there is another one, else all of it.
     """
 
     fallback: Literal["none", "same_price", "free_only", "any"] = "same_price"

@@ -134,8 +134,17 @@ class Cascade:
         """The members of the present stage that have not been heard of."""
         if self.result is not None:
             return ()
-        heard = self._answers.keys() | self._absent.keys()
-        return tuple(member for member in self.stages[self.at].members if member not in heard)
+        return tuple(name for name in self.stages[self.at].members if not self.is_heard(name))
+
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """Of all stages so far, the members that neither answered nor are absent."""
+        named = [name for stage in self.stages[: self.at + 1] for name in stage.members]
+        return tuple(dict.fromkeys(name for name in named if not self.is_heard(name)))
+
+    def is_heard(self, member: str) -> bool:
+        """Whether it answered, or will not."""
+        return member in self._answers or member in self._absent
 
     @property
     def settled(self) -> bool:
@@ -175,6 +184,11 @@ class Cascade:
         else:
             self._doubts.append(doubt)
             self.at += 1
+        return self.result
+
+    def reconsider(self) -> CascadeResult:
+        """The result where stages gave none, now that members were heard all the same."""
+        self.result = self._best_effort()
         return self.result
 
     def _learned(self) -> Escalation | None:

@@ -155,6 +155,7 @@ class FailoverRun:
     def failed(self, target: str, code: str, now: float, retry_after: float | None = None) -> None:
         """The target failed."""
         seconds = now - self._running.pop(target, now)
+        self._hedged = False  # who still works on it may get another one beside it
         self.attempts.append(Attempt(target, code, seconds))
         blame = self._book.failed(target, code, now, retry_after)
         if blame == "caller" or code == "INVALID_INPUT":
@@ -163,6 +164,12 @@ class FailoverRun:
             self._asked[target] = self._most  # the same request is refused again
         pause = FIRST_PAUSE_SECONDS * 2 ** (self._asked.get(target, 1) - 1)
         self._pause_until[target] = now + min(pause, LONGEST_PAUSE_SECONDS)
+
+    def late(self, target: str, now: float) -> None:
+        """The target used up its part of the caller's time, for which nobody is to blame."""
+        seconds = now - self._running.pop(target, now)
+        self.attempts.append(Attempt(target, "DEADLINE_EXCEEDED", seconds))
+        self._asked[target] = self._most
 
     def refused(self, target: str, code: str) -> None:
         """The target must not be asked for this task, for which nobody is to blame."""
@@ -175,6 +182,10 @@ class FailoverRun:
         seconds = now - self._running.pop(target, now)
         self.attempts.append(Attempt(target, None, seconds))
         self._book.succeeded(target, seconds)
+
+    def has_other(self, target: str) -> bool:
+        """Whether somebody else is left who was not asked."""
+        return any(one.name != target and one.name not in self._asked for one in self.allowed)
 
     @property
     def running(self) -> tuple[str, ...]:

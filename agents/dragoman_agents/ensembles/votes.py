@@ -42,6 +42,8 @@ class VoteRule(Struct, frozen=True, kw_only=True):
         tie: What equal weights mean.
         minimum_confidence: How likely right the winner must be, else nobody wins; needs
             ``choices``.
+        minimum_backing: The winner's part of the weight of all voters, heard or not: what one of
+            three says, the others being absent, is backed by a third.
         choices: How many different answers there can be. With it, weights are taken for log-odds
             (as ``JointWeights`` and ``Reputation`` give them), and a verdict has a confidence.
     """
@@ -50,10 +52,12 @@ class VoteRule(Struct, frozen=True, kw_only=True):
     minimum_share: float = 0.0
     tie: TieRule = "first_member"
     minimum_confidence: float = 0.0
+    minimum_backing: float = 0.0
     choices: int | None = None
 
     def __post_init__(self) -> None:
-        if self.quorum < 1 or not 0 <= self.minimum_share <= 1:
+        shares = (self.minimum_share, self.minimum_backing)
+        if self.quorum < 1 or not all(0 <= share <= 1 for share in shares):
             raise ValueError("a quorum is at least 1, and a share is between 0 and 1")
         if not 0 <= self.minimum_confidence <= 1:
             raise ValueError("a confidence is between 0 and 1")
@@ -88,6 +92,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
         reason: Why.
         support: The members that agree, in the order of the voters.
         share: The leading answer's part of all weight that was cast; 0 without votes.
+        backing: Its part of the weight of all voters.
         confidence: How likely the leading answer is right, if weights are log-odds; ``None``
             without ``choices``.
         dissent: The answers that do not agree.
@@ -101,6 +106,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     by: str | None = None
     support: tuple[str, ...] = ()
     share: float = 0.0
+    backing: float = 0.0
     confidence: float | None = None
     dissent: tuple[Dissent, ...] = ()
     absent: tuple[Absence, ...] = ()
@@ -209,6 +215,7 @@ class Vote:
             by=None if by is None else by.member,
             support=support,
             share=_share(leading, camps),
+            backing=self._backing(leading),
             confidence=self._confidence(camps),
             dissent=tuple(
                 Dissent(voter.member, self._answers[voter.member], voter.weight, voter.model)
@@ -236,11 +243,16 @@ class Vote:
             return None, "no_quorum"
         if _share(camps[leader], camps) < self.rule.minimum_share:
             return None, "low_share"
+        if self._backing(camps[leader]) < self.rule.minimum_backing:
+            return None, "low_confidence"
         if self.rule.minimum_confidence > 0:
             confidence = self._confidence(camps)
             if confidence is None or confidence < self.rule.minimum_confidence:
                 return None, "low_confidence"
         return leader, "agreed"
+
+    def _backing(self, camp: Sequence[Voter]) -> float:
+        return _share(camp, [self.voters])
 
     def _confidence(self, camps: Sequence[Sequence[Voter]]) -> float | None:
         if self.rule.choices is None:

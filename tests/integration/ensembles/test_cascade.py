@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from dragoman_agents import Agent, Context
 from dragoman_agents.ensembles.agents import cascade
 from dragoman_agents.ensembles.escalation import Escalation, Scorer
+from dragoman_agents.models.errors import ModelError
 from dragoman_bus.protocol.errors import TaskFailed
 from tests.support.ensemble_stage import Stage, account_of, outcomes_of
 
@@ -153,3 +155,58 @@ async def test_what_was_learned_may_go_on_though_the_cheap_ones_agree(play: Stag
     result = await play.ask("careful")
     assert result.value == "b"
     assert "better expected" in account_of(result).reason
+
+
+async def test_who_was_stopped_in_one_stage_is_asked_in_the_next(play: Stage) -> None:
+    await play.member("broken", RuntimeError("no"))
+    await play.member("slow", None)
+    stages = [{"members": ["broken", "slow"]}, {"members": ["slow"]}]
+    await play.serve(cascade("careful", skill="guess", stages=stages))
+    asked = asyncio.create_task(play.ask("careful"))
+    async with asyncio.timeout(5):
+        assert await play.canceled.get() == "slow"
+    play.answers["slow"] = "a"
+    assert (await asked).value == "a"
+
+
+async def test_a_silent_stage_leaves_the_next_one_time_to_answer(play: Stage) -> None:
+    await play.member("hangs", None)
+    await play.member("large", "b")
+    stages = [{"members": ["hangs"]}, {"members": ["large"]}]
+    await play.serve(cascade("careful", skill="guess", stages=stages))
+    result = await play.ask("careful", deadline=2.0)
+    assert result.value == "b"
+    assert "stage 1 was in doubt (no answer)" in account_of(result).reason
+
+    await play.serve(cascade("brisk", skill="guess", stages=stages, stage_seconds=0.2))
+    assert (await play.ask("brisk", deadline=60.0)).value == "b"
+
+
+async def test_who_was_stopped_is_asked_again_when_nobody_else_answers(play: Stage) -> None:
+    await play.member("broken", RuntimeError("no"))
+    await play.member("slow", None)
+    await play.member("large", ModelError("auth", "the key is wrong"))
+    stages = [{"members": ["broken", "slow"]}, {"members": ["large"]}]
+    await play.serve(cascade("careful", skill="guess", stages=stages))
+    asked = asyncio.create_task(play.ask("careful"))
+    async with asyncio.timeout(5):
+        assert await play.canceled.get() == "slow"
+    play.answers["slow"] = "a"
+
+    result = await asked
+
+    assert result.value == "a"
+    assert account_of(result).verdict == "doubtful"
+
+
+async def test_the_error_is_that_of_the_members_not_of_who_was_stopped(play: Stage) -> None:
+    await play.member("broken", ModelError("auth", "the key is wrong"))
+    await play.member("slow", None)
+    await play.serve(cascade("careful", skill="guess", stages=[{"members": ["broken", "slow"]}]))
+    asked = asyncio.create_task(play.ask("careful"))
+    async with asyncio.timeout(5):
+        assert await play.canceled.get() == "slow"
+    play.answers["slow"] = ModelError("auth", "the key is wrong")
+    with pytest.raises(TaskFailed, match="the key is wrong") as failed:
+        await asked
+    assert failed.value.code == "MODEL_AUTH"

@@ -231,3 +231,57 @@ async def test_helpers_are_bound_by_the_money_that_is_left(play: Stage) -> None:
     with pytest.raises(TaskFailed, match="nobody was there to check"):
         await play.ask("sure", max_cost=Cost(amount=1.0, currency="USD"))
     assert "strict" not in play.calls
+
+
+async def test_an_accepted_answer_waits_for_no_further_checker(play: Stage) -> None:
+    await play.member("writer", "bread")
+    await checker(play, "strict", "bread")
+    silent = Agent("silent")
+
+    @silent.skill
+    async def review(question: str, answer: str, criteria: str) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    await play.serve(silent)
+    options = {"skill": "guess", "members": ["writer"], "check": "review", "approvals": 1}
+    await play.serve(cross_check("sure", **options, checkers=["silent", "strict"]))
+
+    account = account_of(await play.ask("sure", deadline=60.0))
+
+    assert account.verdict == "accepted"
+    assert outcomes_of(account) == {"writer": "chosen", "strict": "agreed", "silent": "stopped"}
+
+
+async def test_a_silent_writer_leaves_another_one_and_the_checkers_time(play: Stage) -> None:
+    await play.member("hangs", None)
+    await play.member("writer", "bread")
+    await checker(play, "strict", "bread")
+    await play.serve(
+        cross_check("sure", skill="guess", members=["hangs", "writer"], check="review")
+    )
+    account = account_of(await play.ask("sure", deadline=3.0))
+    assert account.served_by == "writer"
+
+
+async def test_a_silent_candidate_leaves_the_judges_their_time(play: Stage) -> None:
+    for name, answer in (("one", "a"), ("two", "b"), ("hangs", None)):
+        await play.member(name, answer)
+    referee = Agent("referee")
+
+    @referee.skill
+    def compare(question: str, first: str, second: str, criteria: str) -> str:
+        return "first" if first == "b" else "second"
+
+    await play.serve(referee)
+    members = ["one", "two", "hangs"]
+    await play.serve(judge("best", skill="guess", members=members, compare="compare"))
+    account = account_of(await play.ask("best", deadline=3.0))
+    assert (account.verdict, account.served_by) == ("accepted", "two")
+
+
+async def test_a_silent_member_leaves_its_piece_to_another_one(play: Stage) -> None:
+    await play.member("hangs", None)
+    await play.member("quick", "done")
+    await play.serve(map_reduce("long", skill="guess", members=["hangs", "quick"]))
+    assert (await play.ask("long", deadline=2.0)).value == "done"

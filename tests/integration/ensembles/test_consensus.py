@@ -568,3 +568,58 @@ async def test_canceling_the_ensemble_cancels_its_members(play: Stage) -> None:
 
     stopped = {await asyncio.wait_for(play.canceled.get(), 10) for _ in range(2)}
     assert stopped == {"one", "two"}
+
+
+async def test_what_absent_members_would_have_said_counts_against_confidence(play: Stage) -> None:
+    """One voice of three is not certain of itself, be the others late, failed or missing."""
+    await play.member("one", "a")
+    await play.member("hangs", None)
+    await play.member("broken", RuntimeError("no"))
+    for others in (["hangs", "broken"], ["hangs", "gone"], ["gone", "never-seen"]):
+        members = ["one", *others]
+        name = "-".join(others)
+        options = {"skill": "guess", "members": members, "wait_seconds": 0.3}
+        await play.serve(consensus(name, **options))
+        account = account_of(await play.ask(name))
+        assert account.confidence == pytest.approx(1 / 3, abs=1e-6)
+        assert account.reason.startswith("1 of 3 agree")
+
+        await play.serve(consensus(f"strict-{name}", **options, minimum_confidence=0.6))
+        with pytest.raises(TaskFailed) as caught:
+            await play.ask(f"strict-{name}")
+        assert caught.value.code in ("ABSTAINED", "AGENT_UNAVAILABLE")
+
+
+async def test_nobody_is_paid_when_too_few_members_are_there_for_a_quorum(play: Stage) -> None:
+    await play.member("one", "a", price=1.0)
+    members = ["one", "gone", "never-seen"]
+    await play.serve(consensus("vote", skill="guess", members=members, quorum=2))
+
+    with pytest.raises(TaskFailed, match="would not be enough: gone") as caught:
+        await play.ask("vote")
+
+    assert caught.value.code == "AGENT_UNAVAILABLE"
+    assert caught.value.retryable
+    assert play.calls == []
+
+
+async def test_a_late_member_leaves_the_judge_of_agreement_its_time(play: Stage) -> None:
+    await play.member("one", "four")
+    await play.member("two", "4")
+    await play.member("hangs", None)
+    judge = Agent("judge")
+
+    @judge.skill
+    def same(first: str, second: str) -> bool:
+        return {first, second} == {"four", "4"}
+
+    await play.serve(judge)
+    agreement = {"by": "judge", "skill": "same"}
+    members = ["one", "two", "hangs"]
+    agent = consensus("vote", skill="guess", members=members, quorum=2, agreement=agreement)
+    await play.serve(agent)
+
+    result = await play.ask("vote", deadline=2.0)
+
+    outcomes = outcomes_of(account_of(result))
+    assert outcomes == {"one": "chosen", "two": "agreed", "hangs": "absent", "judge": "used"}

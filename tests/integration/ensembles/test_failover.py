@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 
 from dragoman_agents import Agent, Context
-from dragoman_agents.ensembles.agents import Member, failover
+from dragoman_agents.ensembles.agents import Member, failover, router
 from dragoman_agents.ensembles.agents.shared_health import Cooldown
 from dragoman_agents.ensembles.agents.store import Store
 from dragoman_agents.models.errors import ModelError
@@ -296,3 +297,22 @@ async def test_the_budget_binds_whoever_runs(play: Stage) -> None:
         await play.ask("steady", max_cost=Cost(amount=0.0015, currency="USD"))
     assert caught.value.code in ("LIMIT_EXCEEDED", "MODEL_OVERLOADED")
     assert (await play.ask("steady", max_cost=Cost(amount=0.01, currency="USD"))).value == "b"
+
+
+@pytest.mark.parametrize("make", [failover, router], ids=["failover", "router"])
+async def test_a_silent_member_leaves_another_one_time_to_answer(
+    play: Stage, make: Callable[..., Agent]
+) -> None:
+    await play.member("hangs", None, price=1.0)
+    await play.member("quick", "b", price=1.0)
+    await play.serve(make("steady", skill="guess", members=["hangs", "quick"]))
+
+    for _ in range(4):
+        result = await play.ask("steady", deadline=2.0)
+        assert result.value == "b"
+        # The caller's deadline made it late, so nobody is blamed.
+        assert report_of(account_of(result), "hangs").code == "DEADLINE_EXCEEDED"
+
+    store = await Store.open(play.bus.transport)
+    assert store is not None
+    assert await store.read("health.hangs", Cooldown) is None

@@ -19,12 +19,18 @@ FRESH = "new"
 weights = st.sampled_from([0.0, 0.5, 1.0, 1.0, 1.5, 2.0])
 ties = st.sampled_from(["first_member", "abstain"])
 rules = st.builds(
-    lambda quorum, share, tie, confidence: VoteRule(
-        quorum=quorum, minimum_share=share, tie=tie, minimum_confidence=confidence, choices=6
+    lambda quorum, share, tie, confidence, backing: VoteRule(
+        quorum=quorum,
+        minimum_share=share,
+        tie=tie,
+        minimum_confidence=confidence,
+        minimum_backing=backing,
+        choices=6,
     ),
     st.integers(1, 4),
     st.sampled_from([0.0, 0.4, 0.5, 2 / 3, 1.0]),
     ties,
+    st.sampled_from([0.0, 0.0, 0.3, 0.5, 0.8]),
     st.sampled_from([0.0, 0.0, 0.3, 0.5, 0.8]),
 )
 

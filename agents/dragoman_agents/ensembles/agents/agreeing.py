@@ -53,7 +53,13 @@ MANY = 10
 
 
 class Comparing:
-    """An agreement for one task. Pure ones need no preparation."""
+    """An agreement for one task. Pure ones need no preparation.
+
+    Attributes:
+        is_ready: Whether it compares without asking anybody.
+    """
+
+    is_ready = True
 
     def __init__(self, agreement: Agreement) -> None:
         self.agreement = agreement
@@ -64,6 +70,8 @@ class Comparing:
 
 class _JudgedComparing(Comparing):
     """A judge says whether two answers mean the same."""
+
+    is_ready = False
 
     def __init__(self, table: ByJudge) -> None:
         self._table = table
@@ -89,6 +97,8 @@ class _JudgedComparing(Comparing):
 
 class _EmbeddedComparing(Comparing):
     """Vectors of answers; near ones say the same."""
+
+    is_ready = False
 
     def __init__(self, table: ByEmbedding) -> None:
         self._table = table

@@ -49,6 +49,8 @@ LEAST_MARGIN_SECONDS = 0.05
 LARGEST_MARGIN_SECONDS = 1.0
 MARGIN = 0.1
 """What part of the remaining time an ensemble keeps for itself, within the two bounds above."""
+STEP_PART = 2 / 3
+"""What part of the remaining time one step may take when others may have to follow it."""
 
 
 class Calls:
@@ -88,6 +90,11 @@ class Calls:
     def remaining(self) -> float:
         """Seconds that members may still take."""
         return 300.0 if self._until is None else max(0.0, self._until - time.monotonic())
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds that a step may take which others may have to follow (ENS-31)."""
+        return self.remaining * STEP_PART
 
     async def ask(
         self,

@@ -39,6 +39,16 @@ class _Round(Struct, kw_only=True):
     silent: list[str]
     accepted: bool = False
 
+    def take(self, check: Call) -> None:
+        """Note what a checker said."""
+        accepts, why = verdict_of(check.value)
+        if accepts is None:
+            self.silent.append(check.name)
+        elif accepts:
+            self.approved.append(check.name)
+        else:
+            self.objections[check.name] = why
+
 
 class CrossCheck(Ensemble[CrossCheckTable]):
     """An ensemble whose answers are checked. See ``cross_check``."""
@@ -72,7 +82,10 @@ class CrossCheck(Ensemble[CrossCheckTable]):
         # Each round begins with another member: the one whose answer was refused comes last.
         start = number % max(1, len(task.members))
         for member in [*task.members[start:], *task.members[:start]]:
-            call = await task.calls.ask_within(member, role="answer")
+            # The checkers need time as well.
+            call = await task.calls.ask_within(
+                member, role="answer", seconds=task.calls.step_seconds
+            )
             if call.result is not None:
                 return call
         return None
@@ -93,13 +106,16 @@ class CrossCheck(Ensemble[CrossCheckTable]):
         # Nobody checks its own answer.
         others = [checker for checker in checkers if checker.name != answer.name]
         grant = task.calls.spending.grant(others)
+        task.missing += grant.refused
         request = {
             "question": question_text(input),
             "answer": value_text(answer.value),
             "criteria": criteria_text(self.table.criteria),
         }
-        checks = await asyncio.gather(
-            *(
+        judged = _Round(answer=answer, approved=[], objections={}, silent=[])
+        needed = self.table.approvals or len(grant.members) // 2 + 1
+        checks = {
+            asyncio.create_task(
                 task.calls.ask(
                     checker,
                     grant=grant,
@@ -107,20 +123,23 @@ class CrossCheck(Ensemble[CrossCheckTable]):
                     skill=self.table.check,
                     input=request,
                     contract=checker.contract,
+                    # An answer that is refused, if only for silence, may be repaired.
+                    seconds=task.calls.step_seconds,
                 )
-                for checker in grant.members
             )
-        )
-        judged = _Round(answer=answer, approved=[], objections={}, silent=[])
-        for check in checks:
-            accepts, why = verdict_of(check.value)
-            if accepts is None:
-                judged.silent.append(check.name)
-            elif accepts:
-                judged.approved.append(check.name)
-            else:
-                judged.objections[check.name] = why
-        needed = self.table.approvals or len(grant.members) // 2 + 1
+            for checker in grant.members
+        }
+        try:
+            # Objections of all help a repair, but of an accepted answer no more is needed.
+            while checks and len(judged.approved) < needed:
+                done, checks = await asyncio.wait(checks, return_when=asyncio.FIRST_COMPLETED)
+                for check in done:
+                    judged.take(check.result())
+        finally:
+            for check in checks:
+                check.cancel()
+            if checks:
+                await asyncio.wait(checks)
         judged.accepted = len(judged.approved) >= needed
         return judged
 
@@ -147,10 +166,12 @@ class CrossCheck(Ensemble[CrossCheckTable]):
             if given and chosen is not None and call is chosen.answer:
                 reports.append(report(call, "chosen", tells_answer=False))
             elif call.stopped or call.error is not None:
-                reports.append(report(call, "stopped" if call.stopped else "failed"))
+                outcome: MemberOutcome = "stopped" if call.stopped else "failed"
+                needless = "enough of the others accept" if call.stopped else None
+                reports.append(report(call, outcome, why=needless))
             elif call.role == "check":
                 accepts, why = verdict_of(call.value)
-                outcome: MemberOutcome = "agreed" if accepts else "dissented"
+                outcome = "agreed" if accepts else "dissented"
                 reports.append(report(call, outcome, why=why or None))
             else:
                 reports.append(report(call, "dissented", why=described(list(objections.values()))))

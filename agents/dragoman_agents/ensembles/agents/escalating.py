@@ -75,6 +75,10 @@ class Escalating(Ensemble[CascadeTable]):
         while result is None:
             await self._ask(task, run, [members[name] for name in run.to_ask], input)
             result = run.advance()
+        if result.by is None and run.unheard:
+            # They were stopped when their stage could not agree any more. Now nobody else is left.
+            await self._ask(task, run, [members[name] for name in run.unheard], input, last=True)
+            result = run.reconsider()
         return self._given(task, run, result)
 
     def _stages(self, task: Task) -> list[Stage]:
@@ -96,22 +100,39 @@ class Escalating(Ensemble[CascadeTable]):
             for stage in cheapest_first(prices)
         ]
 
-    async def _ask(self, task: Task, run: Cascade, members: list[MemberView], input: Any) -> None:
+    async def _ask(
+        self,
+        task: Task,
+        run: Cascade,
+        members: list[MemberView],
+        input: Any,
+        *,
+        last: bool = False,
+    ) -> None:
         """Ask the members of a stage, and have their answers checked."""
         grant = task.calls.spending.grant(members)
         for refused in grant.refused:
             run.absent(refused.agent, refused.why)
         task.missing += grant.refused
         known = len(task.calls.log)
-        async with task.calls.together(grant) as asked:
-            while not run.settled:
+        async with task.calls.together(grant, until=self._seconds(task, run)) as asked:
+            while last or not run.settled:
                 call = await asked.next()
                 if call is None:
                     break
                 await self._hear(task, run, call, input)
+            needless = run.settled
         for call in task.calls.log[known:]:
-            if call.name in run.to_ask and call.role == "answer":
+            is_open = call.role == "answer" and not run.is_heard(call.name)
+            if is_open and not (call.stopped and needless):
                 await self._hear(task, run, call, input)
+
+    def _seconds(self, task: Task, run: Cascade) -> float | None:
+        """How long the present stage may take: it must not keep the next one from answering."""
+        given = self.table.stage_seconds
+        if run.at == len(run.stages) - 1:
+            return given
+        return task.calls.step_seconds if given is None else given
 
     async def _hear(self, task: Task, run: Cascade, call: Call, input: Any) -> None:
         if call.result is None:

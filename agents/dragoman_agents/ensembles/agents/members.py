@@ -43,10 +43,11 @@ class Member(Struct, frozen=True, kw_only=True):
 
 
 class Missing(Struct, frozen=True):
-    """A member that cannot be asked, and why."""
+    """A member that cannot be asked, and why; ``code`` is that of the error when nobody can be."""
 
     agent: str
     why: str
+    code: str = "AGENT_UNAVAILABLE"
 
 
 class MemberView(Struct, frozen=True, kw_only=True):

@@ -74,7 +74,8 @@ class Judging(Ensemble[JudgeTable]):
     async def _collect(self, task: Task) -> list[Call]:
         grant = task.calls.spending.grant(task.members)
         task.missing += grant.refused
-        async with task.calls.together(grant) as asked:
+        # Without judges all answers are worth little, so one that is late is not waited for.
+        async with task.calls.together(grant, until=task.calls.step_seconds) as asked:
             while await asked.next() is not None:
                 pass
         ranks = {member.name: rank for rank, member in enumerate(task.members)}

@@ -18,6 +18,7 @@ from dragoman_bus.protocol.payloads import Cost, Usage
 
 __all__ = ["Grant", "Spending"]
 
+OVER_LIMIT = "LIMIT_EXCEEDED"
 BYTES_PER_TOKEN = 4
 """Of text and JSON, on average: an estimate, used only to compare prices beforehand."""
 
@@ -85,7 +86,7 @@ class Spending:
             if obstacle is None:
                 able.append(member)
             else:
-                refused.append(Missing(member.name, obstacle))
+                refused.append(Missing(member.name, obstacle, OVER_LIMIT))
         while able:
             share = self._share(max(parts or 0, len(able)))
             dearest = max(able, key=self._amount)
@@ -93,9 +94,10 @@ class Spending:
                 break
             able.remove(dearest)
             words = f"it may cost {self._amount(dearest):.6g}, and {share.money:.6g} is its part"
-            refused.append(Missing(dearest.name, words))
+            refused.append(Missing(dearest.name, words, OVER_LIMIT))
         if able and (share.tokens == 0 or (share.money == 0 and any(map(self._amount, able)))):
-            refused += [Missing(one.name, "nothing is left of the limits") for one in able]
+            words = "nothing is left of the limits"
+            refused += [Missing(one.name, words, OVER_LIMIT) for one in able]
             able = []
         return self._reserve(able, refused, parts)
 

@@ -104,9 +104,13 @@ class Splitting(Ensemble[MapReduceTable]):
         self, task: Task, order: Sequence[MemberView], *, input: Any, role: MemberRole
     ) -> Any:
         """The answer of the first of these that gives one; ``order`` is not empty."""
-        for member in order:
+        for number, member in enumerate(order, 1):
             call = await task.calls.ask_within(
-                member, role=role, parts=self.table.at_once, input=input
+                member,
+                role=role,
+                parts=self.table.at_once,
+                input=input,
+                seconds=task.calls.step_seconds if number < len(order) else None,
             )
             if call.result is not None:
                 return call.value

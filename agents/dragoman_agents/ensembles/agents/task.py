@@ -25,6 +25,8 @@ from dragoman_bus.protocol.receipts import (
 
 __all__ = ["Task"]
 
+NOBODY = "no member can be asked"
+
 
 class Task:
     """One task of an ensemble: who can be asked, the calls, and the account.
@@ -97,12 +99,17 @@ class Task:
         was_decided = not log and not self.missing and bool(self.members)
         if was_decided or any(call.result is not None for call in log):
             return TaskFailed(reason, code="ABSTAINED")
-        if any(call.stopped for call in log):
+        # Who was stopped and asked again counts by the second call.
+        latest = {call.name: call for call in log}
+        if any(call.stopped for call in latest.values()):
             return TaskFailed("no member answered in time", code="DEADLINE_EXCEEDED")
         if not errors:
             words = "; ".join(f"{one.agent}: {one.why}" for one in self.missing)
-            code = "LIMIT_EXCEEDED" if self.members else "AGENT_UNAVAILABLE"
-            return TaskFailed(f"no member can be asked: {words or 'nobody is there'}", code=code)
+            codes = {one.code for one in self.missing}
+            # Who is not there now may be later; what is not allowed never will be.
+            code = codes.pop() if len(codes) == 1 else "AGENT_UNAVAILABLE"
+            what = reason if self.members and code == "AGENT_UNAVAILABLE" else NOBODY
+            return TaskFailed(f"{what}: {words or 'nobody is there'}", code=code)
         worst = next((error for error in errors if error.retryable), errors[0])
         return TaskFailed(
             f"no member answered; {worst.message}",

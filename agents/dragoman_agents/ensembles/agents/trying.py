@@ -67,6 +67,7 @@ class Attempts:
         self._options = options
         self._members = {member.name: member for member in order}
         self._refused: dict[str, str] = {}
+        self._late: set[str] = set()
         self._whys: dict[str, str] = {}
         self._order = order
         self._preferred = preferred
@@ -115,7 +116,10 @@ class Attempts:
             if isinstance(step, Ask):
                 self._whys[step.target] = step.why
                 hedges = self._options.hedge_percentile is not None
-                attempt = asyncio.create_task(self._ask(step.target, parts=1 + hedges))
+                asking = self._ask(
+                    step.target, parts=1 + hedges, has_other=run.has_other(step.target)
+                )
+                attempt = asyncio.create_task(asking)
                 running[attempt] = step.target
                 run.started(step.target, now)
                 continue
@@ -128,6 +132,9 @@ class Attempts:
                     return call, self._whys[name]
                 if name in self._refused:
                     run.refused(name, call.error.code)
+                    continue
+                if name in self._late:
+                    run.late(name, time.monotonic())
                     continue
                 run.failed(name, call.error.code, time.monotonic(), call.error.retry_after)
                 self._health.tell(name)
@@ -147,7 +154,7 @@ class Attempts:
         done, _ = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return done
 
-    async def _ask(self, name: str, *, parts: int) -> Call:
+    async def _ask(self, name: str, *, parts: int, has_other: bool) -> Call:
         member = self._members[name]
         grant = self._task.calls.spending.grant([member], parts=parts)
         if not grant.members:
@@ -155,15 +162,18 @@ class Attempts:
             self._refused[name] = grant.refused[0].why
             error = TaskFailed(f"{name}: {self._refused[name]}", code="LIMIT_EXCEEDED")
             return Call(member=member, error=error)
-        seconds = self._options.attempt_seconds
-        patience = seconds is not None and seconds < self._task.calls.remaining
+        given = self._options.attempt_seconds
+        left = self._task.calls.remaining
+        seconds = self._task.calls.step_seconds if given is None and has_other else given
         # Of two at once, nobody knows beforehand whose text it will be.
         alone = self._options.hedge_percentile is None
         call = await self._task.calls.ask(member, grant=grant, seconds=seconds, relays=alone)
-        if patience and call.code == "DEADLINE_EXCEEDED":
-            # Its own time was up, not the task's: another one may still answer.
-            words = f"{name} took longer than {seconds:g} s"
+        # Where its own time was up, not the task's, another one may still answer.
+        if call.code == "DEADLINE_EXCEEDED" and given is not None and given < left:
+            words = f"{name} took longer than {given:g} s"
             call.error = TaskFailed(words, code="MODEL_TIMEOUT", side_effects="possible")
+        elif call.code == "DEADLINE_EXCEEDED" and given is None and has_other:
+            self._late.add(name)
         return call
 
     def _priced(self, members: Sequence[MemberView]) -> list[Target]:

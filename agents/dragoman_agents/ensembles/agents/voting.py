@@ -24,7 +24,7 @@ from dragoman_agents.ensembles.agents.labels import Ballot, Weights
 from dragoman_agents.ensembles.agents.learning import Learning
 from dragoman_agents.ensembles.agents.making import make
 from dragoman_agents.ensembles.agents.member_call import Call
-from dragoman_agents.ensembles.agents.members import MemberView
+from dragoman_agents.ensembles.agents.members import MemberView, as_members
 from dragoman_agents.ensembles.agents.task import Task
 from dragoman_agents.ensembles.agreement import Agreement
 from dragoman_agents.ensembles.votes import Verdict, Vote, Voter, VoteRule
@@ -70,7 +70,7 @@ class Consensus(Ensemble[ConsensusTable]):
         if verdict.abstained:
             raise task.abstain(_why_not(verdict, self.table), reports, **facts)
         assert verdict.by is not None
-        words = _why(verdict, len(task.members))
+        words = _why(verdict, poll.size)
         task.tell("agreed", words, reports, chosen=poll.heard[verdict.by], **facts)
         return verdict.value
 
@@ -106,20 +106,27 @@ class _Poll:
         self.heard: dict[str, Call] = {}
         self._unasked: set[str] = set()
         sure = weights.are_log_odds
-        # Without log-odds, the share of the vote is all that is known of confidence.
-        share = 0.0 if sure else table.minimum_confidence
         rule = VoteRule(
             quorum=table.quorum,
-            minimum_share=max(table.minimum_share, share),
+            minimum_share=table.minimum_share,
             minimum_confidence=table.minimum_confidence if sure else 0.0,
+            # Without log-odds, what part of all members agrees is all that is known of confidence.
+            minimum_backing=0.0 if sure else table.minimum_confidence,
             choices=choices if sure else None,
             tie=table.tie,
         )
-        self._vote = Vote(
-            [Voter(one.name, weights.of[one.name], one.model_name) for one in task.members],
-            rule,
-            way.agreement,
-        )
+        voters = [Voter(one.name, weights.of[one.name], one.model_name) for one in task.members]
+        given = {one.agent: one.weight for one in as_members(table.members)}
+        gone = {one.agent: one.why for one in task.missing}
+        missing = [Voter(name, 1.0 if (own := given.get(name)) is None else own) for name in gone]
+        self._vote = Vote([*voters, *missing], rule, way.agreement)
+        for name, why in gone.items():
+            self._vote.absent(name, why)
+
+    @property
+    def size(self) -> int:
+        """How many members there are, those that cannot be asked included."""
+        return len(self._vote.voters)
 
     async def hear(self) -> Verdict:
         """Collect votes until the verdict stands."""
@@ -131,7 +138,7 @@ class _Poll:
             while wave := self._vote.next_to_ask(order):
                 if not await self._ask([members[name] for name in wave]):
                     break
-        else:
+        elif not self._is_enough():
             await self._ask([members[name] for name in counted])
         answers = [call.value for call in self.heard.values() if call.result is not None]
         await self._way.prepare(answers, self._task.calls)
@@ -145,7 +152,8 @@ class _Poll:
         self._task.missing += grant.refused
         known = len(self._task.calls.log)
         in_time = True
-        async with self._task.calls.together(grant) as asked:
+        until = None if self._way.is_ready else self._task.calls.step_seconds
+        async with self._task.calls.together(grant, until=until) as asked:
             while not self._is_enough():
                 call = await asked.next()
                 if call is None:
@@ -198,8 +206,8 @@ class _Poll:
         return {name: call.value for name, call in self.heard.items() if call.result is not None}
 
     def confidence(self, verdict: Verdict) -> float:
-        """How likely right the leading answer is; without learned weights, its share."""
-        return verdict.share if verdict.confidence is None else verdict.confidence
+        """How likely right the leading answer is; without learned weights, its backing."""
+        return verdict.backing if verdict.confidence is None else verdict.confidence
 
     def reports(self, verdict: Verdict) -> list[MemberReport]:
         """What became of each member, and of judges that were asked whether answers agree."""
@@ -254,15 +262,19 @@ def consensus(
 
 def _why_not(verdict: Verdict, table: ConsensusTable) -> str:
     if verdict.reason == "no_answer" and verdict.pending:
-        return "nobody was asked: what all members together could say would not be enough"
+        return "what all members together could say would not be enough"
     if verdict.reason == "no_answer":
         return "no member gave an answer"
     if verdict.reason == "tie":
         return "the members are split evenly"
     if verdict.reason == "no_quorum":
         return f"fewer than {table.quorum} members agree"
-    sure = "" if verdict.confidence is None else f", and is right with {verdict.confidence:.0%}"
-    return f"the leading answer has {verdict.share:.0%} of the vote{sure}: that is not enough"
+    words = f"the leading answer has {verdict.share:.0%} of the vote"
+    if verdict.confidence is not None:
+        words += f", and is right with {verdict.confidence:.0%}"
+    elif verdict.reason == "low_confidence":
+        words += f", and {verdict.backing:.0%} of all members behind it"
+    return f"{words}: that is not enough"
 
 
 def _why(verdict: Verdict, members: int) -> str:
