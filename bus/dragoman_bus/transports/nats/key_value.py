@@ -1,13 +1,14 @@
 """A bucket on JetStream, spoken as plain requests: no consumer, whatever it does.
 
 It is an ordinary NATS key-value bucket (stream ``KV_<bucket>``, subjects ``$KV.<bucket>.<key>``),
-so ``nats kv`` shows it. Four things differ from the client libraries, all tried on server 2.15:
+so ``nats kv`` shows it. Five things differ from the client libraries, all tried on server 2.15:
 
 - ``put`` takes a time to live *and* an expected revision.
 - The marks that a deletion or an expiry leaves behind count as absent, in ``get`` and when a
   value is created again.
 - ``entries`` reads by direct get, in pages, with an exact end.
 - ``watch`` is a subscription on the writes.
+- A value that the server restored after its time to live was over counts as absent.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dragoman_bus.protocol.errors import (
 )
 from dragoman_bus.transports.keys import check_key, is_marker
 from dragoman_bus.transports.matching import check_pattern
+from dragoman_bus.transports.nats.server_clock import ServerClock
 from dragoman_bus.transports.port import (
     BucketSettings,
     Change,
@@ -67,6 +69,7 @@ class _Answer(msgspec.Struct):
     """What matters in an acknowledgement or in an answer of the JetStream API."""
 
     seq: int = 0
+    ts: str = ""
     error: _Failure | None = None
     config: dict[str, Any] | None = None
 
@@ -92,12 +95,12 @@ async def open_bucket(
         raise ProtocolError(f"{bucket!r} is not the name of a bucket")
     key_value = JetStreamKeyValue(connection, requests, bucket, settings)
     if settings.create:
-        await _ensure(connection, bucket, settings)
+        key_value.server_clock.set(await _ensure(connection, bucket, settings))
     return key_value
 
 
-async def _ensure(connection: _Connection, bucket: str, settings: BucketSettings) -> None:
-    """Make the stream unless it exists; two who do so at once agree."""
+async def _ensure(connection: _Connection, bucket: str, settings: BucketSettings) -> str:
+    """Make the stream unless it exists; two who do so at once agree. Returns the server's time."""
     for action, body in (
         ("INFO", b""),
         ("CREATE", msgspec.json.encode(_stream(bucket, settings))),
@@ -108,7 +111,7 @@ async def _ensure(connection: _Connection, bucket: str, settings: BucketSettings
             config = answer.config or {}
             _check_features(bucket, config)
             await _replicate(connection, bucket, config, settings)
-            return
+            return answer.ts
         if answer.error.err_code not in (_STREAM_NOT_FOUND, _NAME_IN_USE):
             raise _failed(f"cannot open the bucket {bucket}", answer.error)
     raise BusUnavailable(f"the bucket {bucket} can neither be opened nor created")
@@ -189,6 +192,7 @@ class JetStreamKeyValue:
         self._prefix = f"$KV.{bucket}."
         self._direct = f"$JS.API.DIRECT.GET.KV_{bucket}"
         self._marker_seconds = max(1, settings.marker_seconds)
+        self.server_clock = ServerClock()
 
     async def put(
         self,
@@ -208,7 +212,7 @@ class JetStreamKeyValue:
         """See ``KeyValue.get``."""
         check_key(key)
         last = await self._last(key)
-        return None if last is None or is_marker(last) else self._entry(last)
+        return None if last is None or self._is_gone(last) else self._entry(last)
 
     async def delete(self, key: str, *, expected_revision: int | None = None) -> None:
         """See ``KeyValue.delete``."""
@@ -223,19 +227,20 @@ class JetStreamKeyValue:
         is read may come twice, and the later one counts; none is missed.
         """
         check_pattern(pattern)
-        found: dict[str, Entry] = {}
+        found: dict[str, Delivery] = {}
         first = 1
         while True:
             query = {"seq": first, "next_by_subj": self._prefix + pattern, "batch": _PAGE}
             page, last = await self._batch(msgspec.json.encode(query))
             for delivery in page:
-                entry = self._entry(delivery)
-                found.pop(entry.key, None)
-                if not is_marker(delivery):
-                    found[entry.key] = entry
+                subject = _header(delivery, "Nats-Subject")
+                found.pop(subject, None)
+                found[subject] = delivery
+            if page:
+                self.server_clock.observe(page[-1])
             status = _header(last, "Status")
             if status == "404" or (status == "204" and _header(last, "Nats-Num-Pending") == "0"):
-                return list(found.values())
+                return [self._entry(one) for one in found.values() if not self._is_gone(one)]
             if status != "204" or not page:
                 reason = f"{status} {_header(last, 'Description')}".strip()
                 raise BusUnavailable(f"cannot read the bucket {self._bucket}: {reason}")
@@ -276,7 +281,7 @@ class JetStreamKeyValue:
         last = await self._last(key)
         if last is None:
             return 0
-        return int(_header(last, "Nats-Sequence")) if is_marker(last) else None
+        return int(_header(last, "Nats-Sequence")) if self._is_gone(last) else None
 
     async def _publish(self, key: str, value: bytes, headers: Headers) -> _Answer:
         try:
@@ -294,7 +299,10 @@ class JetStreamKeyValue:
             )
         except NoResponders as error:
             raise self._missing() from error
-        return None if _header(answer, "Status") == "404" else answer
+        if _header(answer, "Status") == "404":
+            return None
+        self.server_clock.observe(answer)
+        return answer
 
     async def _batch(self, query: bytes) -> tuple[list[Delivery], Delivery]:
         try:
@@ -306,6 +314,9 @@ class JetStreamKeyValue:
             )
         except NoResponders as error:
             raise self._missing() from error
+
+    def _is_gone(self, last: Delivery) -> bool:
+        return is_marker(last) or self.server_clock.has_outlived(last)
 
     def _missing(self) -> BusUnavailable:
         return BusUnavailable(
