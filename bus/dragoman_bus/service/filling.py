@@ -41,6 +41,7 @@ class Filling:
         self._begin = begin
         self._pullers: list[Puller] = []
         self._turn = 0
+        self._share: int | None = None
         self._crowded_until = 0.0
         self._held: deque[Pulled] = deque()
         self._asking: asyncio.TimerHandle | None = None
@@ -49,6 +50,7 @@ class Filling:
     def add(self, puller: Puller) -> None:
         """Another queue; its messages go to ``receive``."""
         self._pullers.append(puller)
+        self._share = None
 
     async def close(self) -> None:
         """Ask for nothing more, and send back what has not begun."""
@@ -64,19 +66,24 @@ class Filling:
             self._begin(self._held.popleft())
         self._stop_asking()
         free, queues = self._free(), len(self._pullers)
+        # Each is asked for its share, and for one at least.
+        share = min(free, max(1, free // max(1, queues)))
+        if share == self._share:
+            return  # every direct task changes the slots twice, and rarely what is asked
+        self._share = share
         pullers = self._pullers
         if 0 < free < queues:
             pullers = self._in_turn()
             if time.monotonic() < self._crowded_until:
+                self._share = None
                 self._ask_one_by_one(pullers)
                 return
-        # Each is asked for its share, and for one at least.
-        share = min(free, max(1, free // max(1, queues)))
         for puller in pullers:
             puller.want(share)
 
     def receive(self, pulled: Pulled) -> None:
         """Begin a message, or hold it until a slot is free; then another worker is to have it."""
+        self._share = None
         if self._free():
             self._begin(pulled)
             self.fill()

@@ -19,10 +19,12 @@ class Queue:
     def __init__(self, name: str) -> None:
         self.queue = name
         self.wanted = 0
+        self.told = 0
 
     def want(self, number: int) -> None:
         """Note it."""
         self.wanted = number
+        self.told += 1
 
     async def close(self) -> None:
         """Nothing is under way."""
@@ -83,6 +85,22 @@ async def test_nothing_is_wanted_while_no_slot_is_free() -> None:
     assert slots.wanted == [0, 0]
     slots.end_one()
     assert slots.wanted == [1, 1]
+
+
+async def test_queues_are_told_only_what_changes_for_them() -> None:
+    slots = Slots(8, "a", "b")
+    slots.free = 9
+    slots.filling.fill()
+    assert [queue.told for queue in slots.queues] == [1, 1]
+    slots.end_one()
+    assert slots.wanted == [5, 5]
+
+
+async def test_queues_are_told_again_after_one_brought_something() -> None:
+    slots = Slots(9, "a", "b")
+    slots.receive(Message())
+    assert slots.wanted == [4, 4]
+    assert [queue.told for queue in slots.queues] == [2, 2]
 
 
 async def test_what_is_too_much_is_begun_when_a_slot_is_free_again() -> None:

@@ -1,4 +1,4 @@
-"""A puller that was closed asks for nothing more, whatever was still to come."""
+"""When a puller asks its queue, and when it asks for nothing."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ class Wire:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.hear: Any = None
+        self.came_back: Any = None
 
     def new_inbox(self) -> str:
         """An inbox."""
         return "_INBOX.x"
 
     def add_reconnect_listener(self, listener: Any) -> Any:
-        """Never called."""
+        """Keep it."""
+        self.came_back = listener
         return lambda: None
 
     async def subscribe(self, subject: str, handler: Any) -> Listening:
@@ -45,13 +47,49 @@ class Wire:
         self.asked.append(reply)
 
 
+def puller_on(wire: Wire) -> pulling.JetStreamPuller:
+    """A puller that is not open yet."""
+    connection: Any = wire
+    return pulling.JetStreamPuller(connection, "WORK", "queue", lambda pulled: None, 5.0)
+
+
+async def test_a_queue_that_is_not_there_is_left_alone_for_a_pause_whatever_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pulling, "_FIRST_PAUSE_SECONDS", 3600.0)
+    wire = Wire()
+    puller = puller_on(wire)
+    await puller.open()
+    puller.want(1)
+    await asyncio.sleep(0)
+    wire.hear(Delivery(wire.asked[0], b"", "", {"Status": "503"}))
+    for number in (2, 1, 2):
+        puller.want(number)
+        await asyncio.sleep(0)
+    assert len(wire.asked) == 1
+    await puller.close()
+
+
+async def test_a_reconnect_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulling, "_FIRST_PAUSE_SECONDS", 3600.0)
+    wire = Wire()
+    puller = puller_on(wire)
+    await puller.open()
+    puller.want(1)
+    await asyncio.sleep(0)
+    wire.hear(Delivery(wire.asked[0], b"", "", {"Status": "503"}))
+    wire.came_back()
+    await asyncio.sleep(0)
+    assert len(wire.asked) == 2
+    await puller.close()
+
+
 async def test_a_pause_that_ends_after_the_end_asks_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pulling, "_FIRST_PAUSE_SECONDS", 0.0)
     wire = Wire()
-    connection: Any = wire
-    puller = pulling.JetStreamPuller(connection, "WORK", "queue", lambda pulled: None, 5.0)
+    puller = puller_on(wire)
     await puller.open()
     puller.want(1)
     await asyncio.sleep(0)

@@ -108,6 +108,7 @@ class JetStreamPuller:
         self._open: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._pause = _FIRST_PAUSE_SECONDS
+        self._pausing: asyncio.TimerHandle | None = None
         self._closed = False
         self._subscription: Subscription | None = None
         self._remove_listener: Callable[[], None] = lambda: None
@@ -130,6 +131,7 @@ class JetStreamPuller:
         self._closed = True
         self._wanted = 0
         self._remove_listener()
+        self._end_pause()
         for timer in self._timers.values():
             timer.cancel()
         if self._subscription is not None:
@@ -142,7 +144,7 @@ class JetStreamPuller:
 
     def _ask_soon(self) -> None:
         # Not once it is closed: the event loop may end before the task that asks has begun.
-        if not self._asking and not self._closed:
+        if not self._asking and not self._closed and self._pausing is None:
             self._asking = True
             self._spawn(self._ask())
 
@@ -196,6 +198,7 @@ class JetStreamPuller:
         self._forget(delivery.subject.rsplit(".", 1)[-1])
         status = header(delivery, "Status")
         if status in ("408", "404"):
+            self._pause = _FIRST_PAUSE_SECONDS
             self._ask_soon()
             return
         if status != "503":
@@ -209,12 +212,26 @@ class JetStreamPuller:
         self._ask_soon()
 
     def _later(self) -> None:
-        """Ask again after a pause that grows: the queue is not there, or has no leader."""
-        if not self._closed:
-            asyncio.get_running_loop().call_later(self._pause, self._ask_soon)
+        """Ask again after a pause that grows: the queue is not there, or has no leader.
+
+        Until then nothing is asked, whatever is wanted: slots change with every direct task.
+        """
+        if not self._closed and self._pausing is None:
+            loop = asyncio.get_running_loop()
+            self._pausing = loop.call_later(self._pause, self._resume)
             self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
 
+    def _resume(self) -> None:
+        self._end_pause()
+        self._ask_soon()
+
+    def _end_pause(self) -> None:
+        if self._pausing is not None:
+            self._pausing.cancel()
+            self._pausing = None
+
     def _on_reconnect(self) -> None:
+        self._end_pause()
         for token in list(self._open):
             self._forget(token)
         self._ask_soon()
