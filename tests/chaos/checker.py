@@ -16,14 +16,13 @@ from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.messages import (
     TaskArtifact,
     TaskCancel,
-    TaskChild,
     TaskFinal,
     TaskStatusUpdate,
     TaskStep,
 )
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
 from dragoman_bus.transports.streams import Stored
-from tests.chaos.history import Entry, TaskLog, letters_of, logs_of
+from tests.chaos.history import TaskLog, attempt_of, ends, letters_of, logs_of
 from tests.chaos.relations import judge_relations
 from tests.chaos.workload import ENDLESS, Order
 
@@ -85,7 +84,7 @@ def check(
         tasks=sum(log.submission is not None for log in logs.values()),
         entries=sum(len(log.entries) for log in logs.values()),
         ends=dict(sorted(Counter(log.state for log in logs.values() if log.submission).items())),
-        attempts=sum(len(log.claims) for log in logs.values()),
+        attempts=sum(len(log.runs) for log in logs.values()),
         cancels=sum(bool(log.of(CONTROL, TaskCancel)) for log in logs.values()),
         dead_letters=sum(len(of_task.letters) for of_task in dead.values()),
         violations=violations,
@@ -123,25 +122,22 @@ def _after_the_end(log: TaskLog) -> list[str]:
 
 
 def _attempts(log: TaskLog) -> list[str]:
-    claims = [_attempt_of(entry) for entry in log.claims]
+    claims = [attempt_of(entry) for entry in log.claims]
     return [] if claims == list(range(1, len(claims) + 1)) else [f"its attempts are {claims}"]
 
 
 def _fences(log: TaskLog) -> list[str]:
     """Whatever a worker writes belongs to the latest claim: no zombie writes between others."""
-    present, wrong = 0, []
+    present, ending, wrong = 0, False, []
     for entry in log.entries:
-        attempt = _attempt_of(entry)
+        attempt = attempt_of(entry)
         if entry in log.claims:
-            present = attempt or 0
+            present, ending = attempt or 0, ends(entry)
         elif attempt is not None and attempt != max(1, present):
             wrong.append(f"a {entry.kind} of attempt {attempt} stands in attempt {present}")
+        elif ending and attempt is not None and not isinstance(entry.message, TaskFinal):
+            wrong.append(f"a {entry.kind} of attempt {attempt}, which was only to end the task")
     return wrong
-
-
-def _attempt_of(entry: Entry) -> int | None:
-    written = TaskStatusUpdate | TaskArtifact | TaskFinal | TaskStep | TaskChild
-    return entry.message.data.attempt if isinstance(entry.message, written) else None
 
 
 def _sequences(log: TaskLog) -> list[str]:
@@ -194,8 +190,8 @@ def _landing(log: TaskLog) -> list[str]:
     if late > LANDING_SECONDS:
         wrong.append(f"it ended in {log.state} {late:.0f} s after its cancel")
     # Who claims an attempt after the first one has read the log, and the wish in it.
-    later = [claim for claim in log.claims[1:] if claim.time - wish.time > LANDING_SECONDS / 2]
-    return wrong + [f"attempt {_attempt_of(claim)} began after its cancel" for claim in later]
+    later = [claim for claim in log.runs[1:] if claim.time - wish.time > LANDING_SECONDS / 2]
+    return wrong + [f"attempt {attempt_of(claim)} began after its cancel" for claim in later]
 
 
 def _kept(promise: Promise, log: TaskLog, final: TaskFinal) -> list[str]:
@@ -248,5 +244,5 @@ def _output(log: TaskLog) -> str:
 def _digest(logs: Mapping[str, TaskLog]) -> str:
     history = hashlib.sha256()
     for task_id in sorted(logs):
-        history.update(f"{task_id} {logs[task_id].state} {len(logs[task_id].claims)}\n".encode())
+        history.update(f"{task_id} {logs[task_id].state} {len(logs[task_id].runs)}\n".encode())
     return history.hexdigest()

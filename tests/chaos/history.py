@@ -12,17 +12,20 @@ from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.codec import decode
 from dragoman_bus.protocol.messages import (
     AnyMessage,
+    TaskArtifact,
+    TaskChild,
     TaskDeadLetter,
     TaskFinal,
     TaskSettlement,
     TaskStatusUpdate,
+    TaskStep,
     TaskSubmit,
 )
 from dragoman_bus.protocol.payloads import SubmitData
 from dragoman_bus.protocol.subjects import parse_log_subject
 from dragoman_bus.transports.streams import Stored
 
-__all__ = ["Entry", "Letters", "TaskLog", "letters_of", "logs_of"]
+__all__ = ["Entry", "Letters", "TaskLog", "attempt_of", "ends", "letters_of", "logs_of"]
 
 Kind = TypeVar("Kind")
 
@@ -79,8 +82,13 @@ class TaskLog:
 
     @cached_property
     def claims(self) -> list[Entry]:
-        """The entries by which workers took the task."""
+        """The entries by which the task was taken: to run it, or from its worker to end it."""
         return [entry for entry in self.entries if entry.kind == "state" and _claims(entry)]
+
+    @cached_property
+    def runs(self) -> list[Entry]:
+        """The claims of workers that ran the task."""
+        return [claim for claim in self.claims if not ends(claim)]
 
 
 class Letters:
@@ -113,6 +121,18 @@ def letters_of(stored: Iterable[Stored]) -> dict[str, Letters]:
         elif isinstance(decoded, TaskSettlement):
             found[decoded.data.task_id].settlements.append(decoded)
     return dict(found)
+
+
+def attempt_of(entry: Entry) -> int | None:
+    """The attempt that an entry belongs to; ``None`` for what no worker writes."""
+    written = TaskStatusUpdate | TaskArtifact | TaskFinal | TaskStep | TaskChild
+    return entry.message.data.attempt if isinstance(entry.message, written) else None
+
+
+def ends(claim: Entry) -> bool:
+    """Whether a claim takes a task in order to end it (DUR-84)."""
+    message = claim.message
+    return isinstance(message, TaskStatusUpdate) and bool(message.data.error)
 
 
 def _claims(entry: Entry) -> bool:

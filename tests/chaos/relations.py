@@ -21,7 +21,7 @@ from dragoman_bus.protocol.messages import (
     TaskOutbox,
     TaskStatusUpdate,
 )
-from tests.chaos.history import Entry, Letters, TaskLog
+from tests.chaos.history import Entry, Letters, TaskLog, attempt_of
 
 __all__ = ["judge_relations"]
 
@@ -80,9 +80,9 @@ def _lines(logs: Logs) -> Iterator[str]:
     for line in contexts.values():
         line.sort(key=lambda log: log.entries[0].position)
         for before, after in itertools.pairwise(line):
-            began = after.claims[0].position if after.claims else _position(after.end)
+            began = after.runs[0].position if after.runs else _position(after.end)
             # A task that was canceled in the queue ended without its turn.
-            ran = after.claims or after.state == "COMPLETED"
+            ran = after.runs or after.state == "COMPLETED"
             if ran and before.end is not None and began < before.end.position:
                 yield f"{after.task_id}: it began before {before.task_id}, ahead of it, had ended"
 
@@ -112,10 +112,10 @@ def _letter(log: TaskLog, letter: TaskDeadLetter) -> Iterator[str]:
         yield "does not have what was submitted"
     if data.error != final.data.error:
         yield "has another error than the end"
-    claims = [(claim.message.source, claim) for claim in log.claims]
+    ran = [(run.message.source, attempt_of(run)) for run in log.runs]
     told = [(report.source, report.attempt) for report in data.attempts]
-    if told != [(source, number) for number, (source, _) in enumerate(claims, 1)]:
-        yield f"tells {len(told)} attempts of {len(claims)}, or other workers"
+    if told != ran:
+        yield f"tells {len(told)} attempts of {len(ran)}, or other workers"
         return
     given_back = _given_back(log)
     for report in data.attempts:

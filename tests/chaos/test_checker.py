@@ -255,6 +255,16 @@ def test_a_failure_with_a_whole_dead_letter_is_as_it_should_be() -> None:
     assert report.dead_letters == 1
 
 
+def test_a_task_that_was_taken_from_its_worker_to_be_ended_ran_once() -> None:
+    taken = status(2, 1, TaskState.WORKING, error=OTHER)
+    entries = [submitted(), claim(1), taken, final(2, 2, state=TaskState.FAILED)]
+    whole = [letter(report_of(1)), settlement()]
+    report = judged(*entries, letters=whole, order=HOPELESS)
+    assert (report.violations, report.attempts) == ([], 1)
+    entries.insert(3, chunk(2, 2))
+    assert found("only to end the task", judged(*entries, letters=whole, order=HOPELESS))
+
+
 def test_a_failure_without_a_dead_letter_is_found() -> None:
     assert found("0 dead letters, not 1", failed())
 

@@ -15,14 +15,15 @@ from dragoman_bus.client.durable_task import DurableTask
 from dragoman_bus.client.log_reader import LogReader
 from dragoman_bus.client.result import Result
 from dragoman_bus.client.task_list import TaskFilter, TaskSummary, list_tasks
-from dragoman_bus.durable.ending import Ending, ending_records
+from dragoman_bus.durable.closing import close_task
+from dragoman_bus.durable.ending import Ending
 from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.durable.submission import deadline_of, queue_of, submit
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.error_objects import error_of
-from dragoman_bus.protocol.errors import DragomanError, InvalidInput, Overloaded, RevisionConflict
+from dragoman_bus.protocol.errors import DragomanError, InvalidInput, Overloaded
 from dragoman_bus.protocol.messages import TaskSubmit
 from dragoman_bus.protocol.payloads import Contract, SubmitData
 from dragoman_bus.protocol.tasklog import LogFold
@@ -177,21 +178,7 @@ class DurableClient:
     async def _withdraw(self, submission: TaskSubmit, error: Overloaded) -> None:
         """End a task that never reached its queue, and that nobody can submit again (DUR-9)."""
         try:
-            log = await self.store.read(submission.data.task_id)
-            if log.submission is None or log.ended:
-                return
             ending = Ending(TaskState.REJECTED, error=error_of(error))
-            records = ending_records(
-                log,
-                ending,
-                ending.final(log, self._sender),
-                self._sender,
-                expect=LogStore.on_log(log.task_id, log.position),
-                open_children=[],
-                max_payload=self.store.streams.max_payload,
-            )
-            await self.store.streams.append(LOG_STREAM, *records)
-        except RevisionConflict:
-            return
+            await close_task(self.store, self._sender, submission.data.task_id, lambda _: ending)
         except DragomanError as failure:
             error.add_note(f"the task could not be withdrawn and ends at its deadline: {failure}")

@@ -1,7 +1,7 @@
-"""Ends a task from outside its worker: whoever does so names the last entry it has read.
+"""Ends a task from outside its worker, which is fenced off first.
 
-Spec: spec/durable.md, DUR-36. An entry that came in between makes the server refuse the end; then
-the log is read and judged anew.
+Spec: spec/durable.md, DUR-36, DUR-84. A decision of somebody else that came in between makes the
+server refuse this one; then the log is read and judged anew.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from dragoman_bus.durable.claiming import claim, know
 from dragoman_bus.durable.ending import Ending, above, ending_records
 from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.durable.store import LogStore
@@ -46,20 +47,39 @@ async def close_task(
         ending = judge(log)
         if ending is None:
             return log
-        records = ending_records(
-            log,
-            ending,
-            ending.final(log, sender),
-            sender,
-            expect=LogStore.on_log(task_id, log.position),
-            open_children=await children_to_cancel(store, sender, log),
-            max_payload=store.streams.max_payload,
-        )
         try:
-            await store.streams.append(LOG_STREAM, *records)
+            if await _hold(store, sender, log, ending):
+                await _end_held(store, sender, log, ending)
         except RevisionConflict:
             # Perhaps the node that was read from is behind.
             await asyncio.sleep(STALE_SECONDS)
+
+
+async def _end_held(store: LogStore, sender: Sender, log: LogFold, ending: Ending) -> None:
+    """Store the end of a task that nobody else holds.
+
+    Raises:
+        RevisionConflict: somebody has decided about the task since ``log`` was read.
+    """
+    records = ending_records(
+        log,
+        ending,
+        ending.final(log, sender),
+        sender,
+        open_children=await children_to_cancel(store, sender, log),
+        max_payload=store.streams.max_payload,
+    )
+    await store.streams.append(LOG_STREAM, *records)
+
+
+async def _hold(store: LogStore, sender: Sender, log: LogFold, ending: Ending) -> bool:
+    """Claim a task that a worker holds, which can write nothing more then; whether it is ours."""
+    if not log.worker:
+        return True
+    entry = claim(log, sender, error=ending.error)
+    expect = LogStore.on_spine(log.task_id, log.spine)
+    position = await store.append(log.task_id, "state", entry, expect=expect)
+    return await know(store, log, position, entry)
 
 
 async def children_to_cancel(store: LogStore, sender: Sender, log: LogFold) -> list[str]:

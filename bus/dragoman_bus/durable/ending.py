@@ -6,12 +6,14 @@ the outbox (DUR-40) and the turn of the context (DUR-49) stand in one atomic bat
 
 from __future__ import annotations
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from dragoman_bus.durable.letters import dead_letter
+from dragoman_bus.durable.store import LogStore
 from dragoman_bus.protocol.a2a import Artifact, TaskState, TaskStatus, TaskStatusUpdateEvent
 from dragoman_bus.protocol.codec import encode
 from dragoman_bus.protocol.envelopes import Sender
+from dragoman_bus.protocol.error_objects import error_object
 from dragoman_bus.protocol.messages import (
     Envelope,
     TaskCancel,
@@ -31,7 +33,7 @@ from dragoman_bus.protocol.subjects import dead_letter_subject, log_subject, tur
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.transports.streams import Expectation, Record
 
-__all__ = ["Ending", "above", "ending_records"]
+__all__ = ["Ending", "above", "canceled", "ending_records"]
 
 HEADER_BYTES = 1024
 """What the headers of a record take of the server's limit, amply."""
@@ -93,22 +95,21 @@ def ending_records(
     final: TaskFinal,
     sender: Sender,
     *,
-    expect: Expectation,
     open_children: list[str],
     max_payload: int,
 ) -> list[Record]:
     """The records to append at once; a single one for the usual end.
 
     Args:
-        log: What is known of the task; its submission at least.
+        log: What is known of the task; its submission at least. Nobody else holds it (DUR-84).
         ending: How it ends.
         final: ``ending.final(log, sender)``.
         sender: Who ends it.
-        expect: What the server has to find for the final to count.
         open_children: Children that have not ended.
         max_payload: Bytes of the largest record.
     """
-    records = [_record(log_subject(log.task_id, "state"), final, expect)]
+    spine = LogStore.on_spine(log.task_id, log.spine)
+    records = [_record(log_subject(log.task_id, "state"), final, spine)]
     if ending.state is TaskState.FAILED:
         subject = dead_letter_subject(log.data.skill, log.task_id)
         letter = dead_letter(log, ending.error, sender, max_payload - HEADER_BYTES)
@@ -122,6 +123,12 @@ def ending_records(
         turn = sender.wrap(TaskGet, GetData(task_id=log.task_id))
         records.append(_record(turn_subject(log.task.context_id, log.task_id), turn))
     return records
+
+
+def canceled(wish: CancelData) -> Ending:
+    """How a canceled task ends."""
+    words = "" if isinstance(wish.reason, UnsetType) else f": {wish.reason}"
+    return Ending(TaskState.CANCELED, error=error_object("CANCELED", f"canceled{words}"))
 
 
 def above(task_id: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.protocol.codec import decode, encode
-from dragoman_bus.protocol.errors import ProtocolError
+from dragoman_bus.protocol.errors import ProtocolError, RequestTimeout
 from dragoman_bus.protocol.messages import Envelope, TaskFinal, TaskStatusUpdate
 from dragoman_bus.protocol.subjects import log_subject, parse_log_subject
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
@@ -69,6 +69,16 @@ class LogStore:
         async for stored in self.stored(task_id, after=fold.position):
             fold_in(fold, stored)
         return fold
+
+    async def read_through(self, log: LogFold, position: int) -> None:
+        """Fold into ``log`` what follows, at least through a position that is known to be stored.
+
+        Raises:
+            RequestTimeout: the node that was read from has yet to hear of it.
+        """
+        await self.read(log.task_id, into=log)
+        if log.position < position:
+            raise RequestTimeout(f"the log lacks entry {position} yet", task_id=log.task_id)
 
     async def entries(self, task_id: str, *, after: int = 0) -> list[LogEntry]:
         """The valid entries of a task's log above a position."""
@@ -130,5 +140,9 @@ class LogStore:
 
     @staticmethod
     def on_log(task_id: str, position: int) -> Expectation:
-        """That ``position`` is the last entry of the task's log, of any kind."""
+        """That ``position`` is the last entry of the task's log, of any kind.
+
+        Holds against what is stored, and not against what is on its way: in a replicated stream
+        the server compares messages on their way only by the very same expectation.
+        """
         return Expectation(log_subject(task_id), position)

@@ -27,7 +27,7 @@ from dragoman_bus.protocol.messages import (
     TaskStep,
     TaskSubmit,
 )
-from dragoman_bus.protocol.payloads import CancelData, SubmitData, Usage
+from dragoman_bus.protocol.payloads import CancelData, ErrorObject, SubmitData, Usage
 from dragoman_bus.protocol.timestamps import parse_timestamp
 
 __all__ = ["DEFAULT_ATTEMPTS", "LogEntry", "LogFold"]
@@ -55,7 +55,8 @@ class LogFold:
         submitted_position: Where it is stored; 0 before.
         spine: The position of the last entry of the spine; 0 for none.
         position: The position of the last entry of any kind.
-        attempts: Every claim, with how it ended.
+        attempt: The number of the last claim; 0 before the first.
+        attempts: Every run of the task, with how it ended.
         free_attempts: How many of them ended by a question, or were handed back.
         worker: The ``source`` of the claim that holds the task now; empty when nobody does.
         steps: Results of finished steps by name.
@@ -73,6 +74,7 @@ class LogFold:
     submitted_position: int = 0
     spine: int = 0
     position: int = 0
+    attempt: int = 0
     attempts: list[AttemptReport] = field(default_factory=list)
     free_attempts: int = 0
     worker: str = ""
@@ -91,11 +93,6 @@ class LogFold:
     def ended(self) -> bool:
         """Whether the task has a terminal state."""
         return self.task.is_terminal
-
-    @property
-    def attempt(self) -> int:
-        """The highest attempt; 0 before the first claim."""
-        return self.attempts[-1].attempt if self.attempts else 0
 
     @property
     def data(self) -> SubmitData:
@@ -183,26 +180,36 @@ class LogFold:
         self.spine = position
         state = message.data.status_update.status.state
         if state is TaskState.WORKING:
-            self.worker = message.source
-            self.attempts.append(
-                AttemptReport(
-                    attempt=message.data.attempt, source=message.source, started_at=message.time
-                )
-            )
+            self._claimed(message)
         elif self.worker:
             self._closed(message, state)
         self.task.apply(message)
+
+    def _claimed(self, message: TaskStatusUpdate | TaskFinal) -> None:
+        self.attempt, error = message.data.attempt, message.data.error
+        if isinstance(error, UnsetType):
+            self.attempts.append(
+                AttemptReport(attempt=self.attempt, source=message.source, started_at=message.time)
+            )
+        else:
+            # Taken from its worker in order to end it (DUR-85).
+            self._close_last(message.time, error)
+        self.worker = message.source
 
     def _closed(self, message: TaskStatusUpdate | TaskFinal, state: TaskState) -> None:
         error = message.data.error
         if isinstance(message, TaskStatusUpdate):
             self.used = message.data.usage or self.used
-        last = self.attempts[-1]
-        self.attempts[-1] = msgspec.structs.replace(last, ended_at=message.time, error=error)
+        self._close_last(message.time, error)
         if isinstance(message, TaskStatusUpdate) and isinstance(error, UnsetType):
             self.free_attempts += 1
             self.questions += state is TaskState.INPUT_REQUIRED
         self.worker = ""
+
+    def _close_last(self, time: str, error: ErrorObject | UnsetType) -> None:
+        if self.attempts:
+            last = self.attempts[-1]
+            self.attempts[-1] = msgspec.structs.replace(last, ended_at=time, error=error)
 
     def _noted(self, message: AnyMessage) -> None:
         if isinstance(message, TaskStep):

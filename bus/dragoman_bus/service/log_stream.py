@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from msgspec import UNSET, Raw
 
+from dragoman_bus.durable.claiming import claim, know
 from dragoman_bus.durable.closing import children_to_cancel
 from dragoman_bus.durable.ending import Ending, ending_records
 from dragoman_bus.durable.store import LogStore
@@ -52,7 +53,7 @@ from dragoman_bus.protocol.tasklog import LogEntry, LogFold
 from dragoman_bus.service.continuing import Continuation
 from dragoman_bus.service.persisting import patiently, persist
 from dragoman_bus.service.pieces import Piece, next_piece
-from dragoman_bus.transports.streams import Expectation, Record
+from dragoman_bus.transports.streams import Record
 
 __all__ = ["Fenced", "LogStream"]
 
@@ -200,16 +201,16 @@ class LogStream:
             self._check()
             if ending.state is TaskState.COMPLETED:
                 self._check_stored()
-            if ending.state is TaskState.FAILED and ran:
-                # A dead letter tells every attempt, so this one has to be in the log.
-                await self._claim_locked(None)
+            elsewhere = bool(self.log.worker) and not self._claimed
+            if elsewhere or (ran and ending.state is TaskState.FAILED):
+                # Only who holds a task ends it (DUR-84); a dead letter tells every attempt.
+                await self._claim_locked(None, ending.error if elsewhere else None)
             final = ending.final(self.log, self._sender)
             records = ending_records(
                 self.log,
                 ending,
                 final,
                 self._sender,
-                expect=LogStore.on_spine(self.log.task_id, self.log.spine),
                 open_children=await self._open_children(),
                 max_payload=self._store.streams.max_payload,
             )
@@ -289,36 +290,37 @@ class LogStream:
     def _id(self, attempt: int, sequence: int) -> str:
         return f"{self.log.task_id}.{attempt}.{sequence}"
 
-    async def _claim_locked(self, message: Message | None) -> None:
+    async def _claim_locked(
+        self, message: Message | None, error: ErrorObject | None = None
+    ) -> None:
         self._check()
         if self._claimed:
             return
-        attempt = self.log.attempt + 1
-        data = StatusData(
-            status_update=TaskStatusUpdateEvent(
-                task_id=self.log.task_id,
-                context_id=self.fold.context_id,
-                status=TaskStatus(state=TaskState.WORKING, message=message or UNSET),
-            ),
-            sequence=1,
-            attempt=attempt,
+        entry = claim(self.log, self._sender, message, error=error)
+        position = await self._append("state", entry)
+        held = await patiently(
+            lambda: know(self._store, self.log, position, entry), self.log.task_id
         )
-        claim = self._sender.wrap(TaskStatusUpdate, data, id=self._id(attempt, 1))
-        # Whoever had it may have stored a step or output since the log was read (DUR-81).
-        seen = self.log.position
-        await self._write("state", claim, LogStore.on_log(self.log.task_id, seen) if seen else None)
+        if not held:
+            self._fence()
+        self._continuation = Continuation(self.fold.artifacts)
         self._claimed = True
 
-    async def _write(self, kind: str, message: Any, expect: Expectation | None = None) -> None:
+    async def _write(self, kind: str, message: Any) -> None:
         """Store one entry under the fence and fold it."""
+        position = await self._append(kind, message)
+        self.log.apply(LogEntry(kind, position, message))
+
+    async def _append(self, kind: str, message: Any) -> int:
+        """Store one entry under the fence; its position."""
         record = Record(
             subject=log_subject(self.log.task_id, kind),
             data=encode(message),
-            expect=expect or LogStore.on_spine(self.log.task_id, self.log.spine),
+            expect=LogStore.on_spine(self.log.task_id, self.log.spine),
         )
         position = await self._persist([record], message)
-        self.log.apply(LogEntry(kind, position, message))
         self.sent_at = time.monotonic()
+        return position
 
     async def _persist(self, records: list[Record], message: Envelope) -> int:
         """Store, through every outage, or find out that the task is lost."""

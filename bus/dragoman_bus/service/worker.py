@@ -12,7 +12,7 @@ import time
 
 from msgspec import UnsetType
 
-from dragoman_bus.durable.ending import Ending
+from dragoman_bus.durable.ending import Ending, canceled
 from dragoman_bus.durable.layout import QUEUE_STREAM, agent_queue, skill_queue
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.protocol.a2a import TaskState
@@ -156,42 +156,45 @@ class Worker:
 
     async def _acceptable(self, job: DurableJob, log: LogFold, pulled: Pulled) -> bool:
         """Whether to run it; otherwise it is ended, or left to an agent that can."""
-        ending: Ending | None = None
         try:
-            if log.spine == 0 or not isinstance(log.data.limits, UnsetType):
-                check_submission(log.data, self.instance.announce, now=time.time())
-        except RemoteError as error:
-            if error.code in REFUSED_ELSEWHERE:
-                # Another agent of this skill may be able to.
-                await pulled.reject(delay=self._interval)
-                return False
-            state = TaskState.FAILED if error.code == "DEADLINE_EXCEEDED" else TaskState.REJECTED
-            ending = Ending(state, error=error_of(error))
-        if log.cancel is not None:
-            reason = log.cancel.reason
-            words = "" if isinstance(reason, UnsetType) else f": {reason}"
-            ending = Ending(
-                TaskState.CANCELED, error=error_object("CANCELED", f"canceled by the caller{words}")
-            )
-        elif ending is None and log.used_attempts >= log.maximum_attempts:
-            ending = Ending(
-                TaskState.FAILED,
-                error=error_object(
-                    "AGENT_LOST",
-                    f"{log.used_attempts} workers died or vanished while they ran the task",
-                    side_effects="possible",
-                ),
-            )
-        if ending is not None:
-            await self._end(job.stream, ending, pulled)
+            ending = self._verdict(log)
+        except RemoteError:
+            # Another agent of this skill may be able to.
+            await pulled.reject(delay=self._interval)
             return False
-        if not _is_first(pulled, log.task_id):
+        if ending is None and not _is_first(pulled, log.task_id):
             try:
                 await job.stream.claim()
             except Fenced:
                 await pulled.reject(delay=self._interval)
                 return False
-        return True
+            # A wish that was stored between the reading and the claim is known only now.
+            ending = None if log.cancel is None else canceled(log.cancel)
+        if ending is not None:
+            await self._end(job.stream, ending, pulled)
+        return ending is None
+
+    def _verdict(self, log: LogFold) -> Ending | None:
+        """How a task ends that is not to be run; ``None`` to run it.
+
+        Raises:
+            RemoteError: this agent cannot, and another one may.
+        """
+        if log.cancel is not None:
+            return canceled(log.cancel)
+        try:
+            if log.spine == 0 or not isinstance(log.data.limits, UnsetType):
+                check_submission(log.data, self.instance.announce, now=time.time())
+        except RemoteError as error:
+            if error.code in REFUSED_ELSEWHERE:
+                raise
+            state = TaskState.FAILED if error.code == "DEADLINE_EXCEEDED" else TaskState.REJECTED
+            return Ending(state, error=error_of(error))
+        if log.used_attempts < log.maximum_attempts:
+            return None
+        words = f"{log.used_attempts} workers died or vanished while they ran the task"
+        lost = error_object("AGENT_LOST", words, side_effects="possible")
+        return Ending(TaskState.FAILED, error=lost)
 
     async def _end(self, stream: LogStream, ending: Ending, pulled: Pulled) -> None:
         try:

@@ -8,17 +8,13 @@ from __future__ import annotations
 import logging
 import time
 
-from msgspec import UnsetType
-
 from dragoman_bus.durable.closing import close_task, open_children
-from dragoman_bus.durable.ending import Ending
+from dragoman_bus.durable.ending import Ending, canceled
 from dragoman_bus.durable.layout import TIMER_STREAM
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.durable.submission import enqueue, submit, timer_record
-from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.codec import decode, encode
 from dragoman_bus.protocol.envelopes import Sender, parse_source
-from dragoman_bus.protocol.error_objects import error_object
 from dragoman_bus.protocol.errors import (
     NoResponders,
     ProtocolError,
@@ -41,7 +37,7 @@ from dragoman_bus.supervisor.intake import Later
 from dragoman_bus.transports.port import Transport
 from dragoman_bus.transports.streams import Pulled
 
-__all__ = ["Controls", "canceled"]
+__all__ = ["Controls"]
 
 logger = logging.getLogger("dragoman.supervisor")
 
@@ -49,12 +45,6 @@ CANCEL_GRACE_SECONDS = 10.0
 INSTANCE_SECONDS = 2.0
 UNKNOWN_DELIVERIES = 5
 STALE_SECONDS = 0.2
-
-
-def canceled(wish: CancelData) -> Ending:
-    """How a canceled task ends."""
-    words = "" if isinstance(wish.reason, UnsetType) else f": {wish.reason}"
-    return Ending(TaskState.CANCELED, error=error_object("CANCELED", f"canceled{words}"))
 
 
 class Controls:

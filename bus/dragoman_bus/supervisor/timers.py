@@ -10,7 +10,7 @@ import logging
 import time
 
 from dragoman_bus.durable.closing import close_task
-from dragoman_bus.durable.ending import Ending
+from dragoman_bus.durable.ending import Ending, canceled
 from dragoman_bus.durable.layout import TIMER_STREAM
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.protocol.a2a import TaskState
@@ -19,7 +19,6 @@ from dragoman_bus.protocol.error_objects import error_object
 from dragoman_bus.protocol.errors import DragomanError
 from dragoman_bus.protocol.subjects import due_subject
 from dragoman_bus.protocol.tasklog import LogFold
-from dragoman_bus.supervisor.controls import canceled
 from dragoman_bus.supervisor.intake import Later
 from dragoman_bus.transports.streams import Pulled
 

@@ -6,7 +6,11 @@ message's own; an atomic batch costs ten times a single message, so one record i
 
 from __future__ import annotations
 
+import asyncio
 import math
+import random
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -16,6 +20,7 @@ from dragoman_bus.protocol.errors import BusUnavailable, NoResponders, RequestTi
 from dragoman_bus.protocol.timestamps import parse_timestamp
 from dragoman_bus.transports.nats.administration import Administration
 from dragoman_bus.transports.nats.api import (
+    ON_ITS_WAY,
     TIMEOUT_SECONDS,
     Answer,
     Connection,
@@ -48,6 +53,17 @@ class JetStream(Administration):
 
     async def append(self, stream: str, *records: Record) -> int:
         """See ``Streams.append``."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while True:
+            answer = await self._append(stream, records)
+            if answer.error is None:
+                return answer.seq
+            if answer.error.err_code != ON_ITS_WAY or time.monotonic() > deadline:
+                raise error_of(f"{records[-1].subject} was not stored", answer.error)
+            # What this one is compared with is being replicated: its outcome decides.
+            await asyncio.sleep(random.uniform(0.001, 0.01))
+
+    async def _append(self, stream: str, records: Sequence[Record]) -> Answer:
         last = records[-1]
         headers = _headers(stream, last)
         if len(records) > 1:
@@ -66,10 +82,7 @@ class JetStream(Administration):
         except NoResponders as error:
             raise self._silent(stream) from error
         self._answered.add(stream)
-        stored = msgspec.json.decode(answer.data, type=Answer)
-        if stored.error is not None:
-            raise error_of(f"{last.subject} was not stored", stored.error)
-        return stored.seq
+        return msgspec.json.decode(answer.data, type=Answer)
 
     async def last(self, stream: str, *patterns: str) -> list[Stored]:
         """See ``Streams.last``."""

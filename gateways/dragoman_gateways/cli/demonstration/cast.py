@@ -15,6 +15,7 @@ from dragoman_gateways.cli.supervising import Program
 __all__ = ["SKILLS", "find_model", "glossary_translator", "programs"]
 
 SKILLS = frozenset({"extract", "classify", "translate", "count", "report"})
+PANEL = frozenset({"panel", "by-words", "by-likeness", "mistaught"})
 LEASE_SECONDS = "5"
 
 DECLARED = """\

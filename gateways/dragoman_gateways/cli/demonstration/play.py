@@ -100,7 +100,7 @@ async def _perform(stage: Stage, show: Show) -> str:
         await acts.many_at_once(bus, show)
         show.heading("A wrong member is outvoted")
         stage.start(cast.panel(server.url))
-        await stage.wait_for_agent("panel")
+        await stage.wait_for_agents(cast.PANEL)
         await acts.outvote(bus, show)
         show.heading("A worker dies, and its task does not")
         stage.start(cast.readers(server.url))
@@ -119,7 +119,7 @@ async def _translate(stage: Stage, show: Show, model: ModelSettings | None) -> s
         show.failed(f"the model did not translate: {error.message}")
         show.line("   The translator that works by glossary takes over.", style="dim")
         stage.start([cast.glossary_translator(stage.server.url)])
-        await stage.wait_for_agent("translator")
+        await stage.wait_for_agents({"translator"})
         await acts.translate(stage.bus, show, agent="translator")
         return "A language model was asked and did not answer; no answer above comes from one."
     if model is None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from dataclasses import dataclass, field
 
 from dragoman_bus.client import Bus, connect
@@ -71,13 +71,13 @@ class Stage:
 
         return await self._wait(complete)
 
-    async def wait_for_agent(self, name: str) -> list[AgentView]:
-        """The agents, once the registry shows this one too.
+    async def wait_for_agents(self, names: Set[str]) -> list[AgentView]:
+        """The agents, once the registry shows all of these too.
 
         Raises:
-            LocalError: it did not come in time.
+            LocalError: they did not come in time.
         """
-        return await self._wait(lambda views: any(view.name == name for view in views))
+        return await self._wait(lambda views: names <= {view.name for view in views})
 
     async def wait_for_replicas(self, name: str, number: int) -> list[AgentView]:
         """The agents, once this one has as many instances.

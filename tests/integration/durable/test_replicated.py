@@ -1,0 +1,137 @@
+"""A replicated log decides once, also when several decisions are on their way at the same moment.
+
+A server of a cluster compares an expectation on a pattern with what is stored, and not with what
+is being replicated (spec/durable.md, streams). A server by itself would not show it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import Awaitable
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from dragoman_bus.client import Bus
+from dragoman_bus.durable.closing import close_task
+from dragoman_bus.durable.ending import Ending
+from dragoman_bus.durable.layout import LOG_STREAM, make_streams
+from dragoman_bus.durable.store import LogStore
+from dragoman_bus.identifiers import new_identifier
+from dragoman_bus.protocol.a2a import TaskState
+from dragoman_bus.protocol.envelopes import Sender, agent_source
+from dragoman_bus.protocol.error_objects import error_object
+from dragoman_bus.protocol.errors import DragomanError
+from dragoman_bus.service.log_stream import Fenced, LogStream
+from dragoman_bus.transports.nats import NatsOptions, NatsTransport
+from dragoman_bus.transports.streams import Stored
+from tests.chaos.checker import check
+from tests.chaos.history import logs_of
+from tests.integration.durable.conftest import SETTINGS
+from tests.support.local_cluster import local_cluster
+
+pytestmark = pytest.mark.anyio
+
+TASKS = 30
+LOST = Ending(TaskState.FAILED, error=error_object("AGENT_LOST", "nobody lived"))
+
+
+async def make_replicated_streams(transport: NatsTransport) -> None:
+    """Make the streams with a copy on each node, as soon as the nodes have elected a leader."""
+    settings = msgspec.structs.replace(SETTINGS, replicas=3)
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await make_streams(transport.streams(), settings)
+            except DragomanError:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+class Contest:
+    """Workers and a supervisor that decide about the same tasks through connections of their own.
+
+    Args:
+        transports: Three of them.
+    """
+
+    def __init__(self, transports: list[NatsTransport]) -> None:
+        self.stores = [LogStore(transport.streams()) for transport in transports]
+        self.senders = [
+            Sender(agent_source("worker", f"worker-{number}"), time.time, new_identifier)
+            for number in range(len(transports))
+        ]
+
+    async def worker(self, place: int, task_id: str) -> LogStream:
+        """A worker that has read the log of a task."""
+        store = self.stores[place]
+        return LogStream(await store.read(task_id), store, self.senders[place], lambda: None)
+
+    async def hold(self, task_id: str) -> None:
+        """What happens to a task: two workers and a supervisor act at the same moment."""
+        first = await self.worker(0, task_id)
+        await first.claim()
+        second = await self.worker(1, task_id)
+        supervisor, sender = self.stores[2], self.senders[2]
+        wrote = asyncio.Event()
+        writing = asyncio.ensure_future(self._until_fenced(first, wrote))
+        await wrote.wait()
+        results = await asyncio.gather(
+            writing,
+            second.claim(),
+            close_task(supervisor, sender, task_id, lambda log: LOST),
+            return_exceptions=True,
+        )
+        unexpected = [one for one in results if one is not None and not _expected(one)]
+        assert unexpected == []
+
+    async def _until_fenced(self, worker: LogStream, wrote: asyncio.Event) -> None:
+        for number in itertools.count():
+            await worker.step(f"step {number}", Raw(b"1"))
+            wrote.set()
+
+
+def _expected(result: object) -> bool:
+    return isinstance(result, Fenced) or not isinstance(result, BaseException)
+
+
+async def everything(store: LogStore, pattern: str) -> list[Stored]:
+    page = await store.streams.read(LOG_STREAM, pattern, limit=10_000)
+    assert not page.more
+    return page.messages
+
+
+async def test_what_several_decide_at_once_on_a_replicated_log_is_decided_once(
+    tmp_path: Path,
+) -> None:
+    async with local_cluster(tmp_path) as url:
+        transports = [await NatsTransport.connect(NatsOptions.from_url(url)) for _ in range(3)]
+        try:
+            await make_replicated_streams(transports[0])
+            contest = Contest(transports)
+            async with Bus(transports[0]) as bus:
+                submitted = [
+                    await bus.submit("nobody", "text", delivery="durable", deadline=120)
+                    for _ in range(TASKS)
+                ]
+                contests: list[Awaitable[None]] = [contest.hold(one.task_id) for one in submitted]
+                async with asyncio.timeout(60):
+                    await asyncio.gather(*contests)
+            stored = await everything(contest.stores[0], "dragoman.v1.evt.>")
+            letters = await everything(contest.stores[0], "dragoman.v1.dlq.>")
+        finally:
+            for transport in transports:
+                await transport.close()
+    report = check(stored, letters, [])
+    assert report.violations == []
+    assert report.ends == {"FAILED": TASKS}
+    kinds = Counter(entry.kind for log in logs_of(stored).values() for entry in log.entries)
+    # Claimed by its worker, by whoever took it from that one, and ended.
+    assert kinds["step"] >= TASKS
+    assert kinds["state"] >= 3 * TASKS

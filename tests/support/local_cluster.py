@@ -1,0 +1,44 @@
+"""Three nats-servers on this machine that replicate to each other: a cluster without containers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from dragoman_bus.server import NatsServer
+
+__all__ = ["local_cluster"]
+
+NODES = 3
+
+
+@asynccontextmanager
+async def local_cluster(directory: Path) -> AsyncIterator[str]:
+    """Run the nodes; gives the addresses of all for a client. JetStream needs a moment to elect."""
+    ports = _free_ports(NODES)
+    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+    nodes = [
+        NatsServer(
+            directory / f"node-{number}",
+            extra_configuration=(
+                f"server_name: node-{number}\n"
+                f"cluster {{ name: local, listen: 127.0.0.1:{port}, routes: [{routes}] }}"
+            ),
+        )
+        for number, port in enumerate(ports)
+    ]
+    async with AsyncExitStack() as stack:
+        await asyncio.gather(*(stack.enter_async_context(node) for node in nodes))
+        yield ",".join(node.url for node in nodes)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(one.getsockname()[1]) for one in held]
+    for one in held:
+        one.close()
+    return ports
