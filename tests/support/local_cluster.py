@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dragoman_bus.server import NatsServer
@@ -15,8 +14,8 @@ __all__ = ["local_cluster"]
 NODES = 3
 
 
-@asynccontextmanager
-async def local_cluster(directory: Path) -> AsyncIterator[str]:
+@contextmanager
+def local_cluster(directory: Path) -> Iterator[str]:
     """Run the nodes; gives the addresses of all for a client. JetStream needs a moment to elect."""
     ports = _free_ports(NODES)
     routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
@@ -30,8 +29,9 @@ async def local_cluster(directory: Path) -> AsyncIterator[str]:
         )
         for number, port in enumerate(ports)
     ]
-    async with AsyncExitStack() as stack:
-        await asyncio.gather(*(stack.enter_async_context(node) for node in nodes))
+    with ExitStack() as stack:
+        for node in nodes:
+            stack.enter_context(node)
         yield ",".join(node.url for node in nodes)
 
 

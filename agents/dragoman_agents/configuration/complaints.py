@@ -108,6 +108,7 @@ HINTS: Mapping[str, str] = {
     "prompt": 'prompt = "Summarize: {{text}}"',
     "provider": 'provider = "openai" (`dragoman models` lists them)',
     "replicas": "replicas = 2",
+    "sync_interval_seconds": "sync_interval_seconds = 120 (0: each message at once)",
     "server": 'server = "nats://127.0.0.1:4222"',
     "skills": "[[agents.skills]] with id, description and prompt",
     "supervise": "supervise = false",

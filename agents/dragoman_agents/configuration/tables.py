@@ -46,12 +46,14 @@ class BusSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         embedded: Whether Dragoman starts a server; default: when no ``server`` is given.
         port: Where the server that Dragoman starts listens, on 127.0.0.1; 0 is any free port.
         data_directory: Where it keeps its data; absent: the command decides.
+        sync_interval_seconds: How soon what it stored is safe from a power cut; 0 is at once.
     """
 
     server: Text | None = None
     embedded: bool | None = None
     port: Annotated[int, Meta(ge=0, le=65535)] = 4222
     data_directory: Text | None = None
+    sync_interval_seconds: Annotated[float, Meta(ge=0, le=3600)] = 120
 
     def __post_init__(self) -> None:
         if self.server is not None and self.embedded:

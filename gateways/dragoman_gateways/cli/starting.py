@@ -124,7 +124,11 @@ async def _server(
         lines.say("bus", f"{bus.url} (runs elsewhere)", url=bus.url)
         yield bus.url
         return
-    server = NatsServer(bus.data_directory or DATA_DIRECTORY, port=bus.port)
+    server = NatsServer(
+        bus.data_directory or DATA_DIRECTORY,
+        port=bus.port,
+        sync_interval=bus.sync_interval_seconds,
+    )
     await server.start_async()
     watching = asyncio.create_task(_watch_server(server, lines))
     try:

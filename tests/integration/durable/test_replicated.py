@@ -10,8 +10,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Awaitable
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 import pytest
@@ -20,7 +19,7 @@ from msgspec import Raw
 from dragoman_bus.client import Bus
 from dragoman_bus.durable.closing import close_task
 from dragoman_bus.durable.ending import Ending
-from dragoman_bus.durable.layout import LOG_STREAM, make_streams
+from dragoman_bus.durable.layout import LOG_STREAM, QUEUE_STREAM, make_streams
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import TaskState
@@ -29,7 +28,7 @@ from dragoman_bus.protocol.error_objects import error_object
 from dragoman_bus.protocol.errors import DragomanError
 from dragoman_bus.service.log_stream import Fenced, LogStream
 from dragoman_bus.transports.nats import NatsOptions, NatsTransport
-from dragoman_bus.transports.streams import Stored
+from dragoman_bus.transports.streams import Expectation, Record, Stored
 from tests.chaos.checker import check
 from tests.chaos.history import logs_of
 from tests.integration.durable.conftest import SETTINGS
@@ -107,27 +106,38 @@ async def everything(store: LogStore, pattern: str) -> list[Stored]:
     return page.messages
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The addresses of three nodes."""
+    with local_cluster(tmp_path_factory.mktemp("cluster")) as url:
+        yield url
+
+
+@pytest.fixture
+async def transports(cluster: str) -> AsyncIterator[list[NatsTransport]]:
+    """Three connections; the streams are there and empty."""
+    opened = [await NatsTransport.connect(NatsOptions.from_url(cluster)) for _ in range(3)]
+    try:
+        await make_replicated_streams(opened[0])
+        yield opened
+    finally:
+        for transport in opened:
+            await transport.close()
+
+
 async def test_what_several_decide_at_once_on_a_replicated_log_is_decided_once(
-    tmp_path: Path,
+    transports: list[NatsTransport],
 ) -> None:
-    async with local_cluster(tmp_path) as url:
-        transports = [await NatsTransport.connect(NatsOptions.from_url(url)) for _ in range(3)]
-        try:
-            await make_replicated_streams(transports[0])
-            contest = Contest(transports)
-            async with Bus(transports[0]) as bus:
-                submitted = [
-                    await bus.submit("nobody", "text", delivery="durable", deadline=120)
-                    for _ in range(TASKS)
-                ]
-                contests: list[Awaitable[None]] = [contest.hold(one.task_id) for one in submitted]
-                async with asyncio.timeout(60):
-                    await asyncio.gather(*contests)
-            stored = await everything(contest.stores[0], "dragoman.v1.evt.>")
-            letters = await everything(contest.stores[0], "dragoman.v1.dlq.>")
-        finally:
-            for transport in transports:
-                await transport.close()
+    contest = Contest(transports)
+    async with Bus(transports[0]) as bus:
+        submitted = [
+            await bus.submit("nobody", "text", delivery="durable", deadline=120)
+            for _ in range(TASKS)
+        ]
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(contest.hold(one.task_id) for one in submitted))
+        stored = await everything(contest.stores[0], "dragoman.v1.evt.>")
+        letters = await everything(contest.stores[0], "dragoman.v1.dlq.>")
     report = check(stored, letters, [])
     assert report.violations == []
     assert report.ends == {"FAILED": TASKS}
@@ -135,3 +145,19 @@ async def test_what_several_decide_at_once_on_a_replicated_log_is_decided_once(
     # Claimed by its worker, by whoever took it from that one, and ended.
     assert kinds["step"] >= TASKS
     assert kinds["state"] >= 3 * TASKS
+
+
+async def test_a_write_that_another_one_on_its_way_decides_about_learns_the_outcome(
+    transports: list[NatsTransport],
+) -> None:
+    streams = [transport.streams() for transport in transports]
+    for number in range(20):
+        subject = f"dragoman.v1.evt.race-{number}.state"
+        record = Record(subject=subject, data=b"{}", expect=Expectation(subject, 0))
+        once = Record(subject="dragoman.v1.task.race.batch", data=b"{}", identity=f"race-{number}")
+        decided = await asyncio.gather(
+            *(each.append(LOG_STREAM, record) for each in streams), return_exceptions=True
+        )
+        assert sorted(type(one).__name__ for one in decided) == ["RevisionConflict"] * 2 + ["int"]
+        stored = await asyncio.gather(*(each.append(QUEUE_STREAM, once) for each in streams))
+        assert len(set(stored)) == 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,21 @@ def test_it_takes_a_free_port_and_keeps_it_over_a_restart(tmp_path: Path) -> Non
     assert not is_alive(process_id)
     assert server.process_id is None
     assert "Server is ready" in server.log_file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "interval", "always"),
+    [(None, 120.0, False), (0, 120.0, True), (1.5, 1.5, False)],
+)
+def test_how_soon_the_disk_has_what_was_stored_can_be_said(
+    tmp_path: Path, given: float | None, interval: float, always: bool
+) -> None:
+    with NatsServer(tmp_path, monitoring_port=0, sync_interval=given) as server:
+        url = f"http://127.0.0.1:{server.monitoring_port}/jsz"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            settings = json.load(answer)["config"]
+    assert settings["sync_interval"] == interval * 1e9
+    assert settings.get("sync_always", False) is always
 
 
 def test_a_temporary_data_directory_is_removed() -> None:

@@ -40,9 +40,10 @@ NO_JETSTREAM = (
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 NAME_IN_USE = 10058
-# A message that would decide an expectation is on its way to being stored (replicated streams).
-ON_ITS_WAY = 10164
-WRONG_LAST_SEQUENCE = (10071, ON_ITS_WAY)
+# What decides is on its way to being stored (replicated streams): a message that an expectation is
+# compared with, or one of the same identity.
+ON_ITS_WAY = (10164, 10158)
+WRONG_LAST_SEQUENCE = (10071, 10164)
 # Maximum messages per subject, messages, bytes; the file store of the account.
 FULL = (10077, 10047, 10023, 10122)
 # What a stream would reserve is more than the server, or the account, has left.

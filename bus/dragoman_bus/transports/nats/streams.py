@@ -58,9 +58,9 @@ class JetStream(Administration):
             answer = await self._append(stream, records)
             if answer.error is None:
                 return answer.seq
-            if answer.error.err_code != ON_ITS_WAY or time.monotonic() > deadline:
+            if answer.error.err_code not in ON_ITS_WAY or time.monotonic() > deadline:
                 raise error_of(f"{records[-1].subject} was not stored", answer.error)
-            # What this one is compared with is being replicated: its outcome decides.
+            # What decides about this one is being replicated.
             await asyncio.sleep(random.uniform(0.001, 0.01))
 
     async def _append(self, stream: str, records: Sequence[Record]) -> Answer:
