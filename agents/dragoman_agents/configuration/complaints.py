@@ -13,6 +13,7 @@ from typing import Any, get_args
 import msgspec
 
 from dragoman_agents.configuration import ensembles
+from dragoman_agents.configuration.agreements import AgreementTable
 from dragoman_agents.configuration.durability import DurableTable
 from dragoman_agents.configuration.tables import (
     AgentDeclaration,
@@ -51,7 +52,7 @@ ENSEMBLES: Mapping[str, type[msgspec.Struct]] = {
 
 AGREEMENTS: Mapping[str, type[msgspec.Struct]] = {
     str(table.__struct_config__.tag): table
-    for table in get_args(ensembles.AgreementTable)
+    for table in get_args(AgreementTable)
     if isinstance(table, type) and issubclass(table, msgspec.Struct)
 }
 
@@ -81,6 +82,7 @@ HINTS: Mapping[str, str] = {
     "compare": 'compare = "compare" (the skill of the judges)',
     "ensemble": '[agents.ensemble] with kind = "consensus", skill and members',
     "fallback": 'fallback = "same_price" (or "none", "free_only", "any")',
+    "learned": 'learned = "panel.json" (`dragoman learn` writes it)',
     "kind": f"kind = {' or '.join(f'{kind!r}' for kind in ENSEMBLES)}".replace("'", '"'),
     "agent": 'agent = "rules" (the name of an agent)',
     "by": 'by = "field" (or "number", "rounding", "judge", "embedding")',

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from dragoman_agents.configuration.agreements import (
+    AgreementTable,
+    Amount,
+    Share,
+    Table,
+    Text,
+    Token,
+)
 from dragoman_agents.ensembles.weighting import JointWeights
 
 __all__ = [
-    "AgreementTable",
-    "ByEmbedding",
-    "ByField",
-    "ByJudge",
-    "ByNumber",
-    "ByRounding",
     "CascadeTable",
     "ConsensusTable",
     "CrossCheckTable",
@@ -31,19 +33,11 @@ __all__ = [
     "StageTable",
 ]
 
-Token = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,63}$(?!\n)")]
-Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1, le=65536)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Amount = Annotated[float, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 
 
-class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-class MemberTable(_Table, frozen=True, kw_only=True):
+class MemberTable(Table, frozen=True, kw_only=True):
     """A member with what its announcement does not say.
 
     Attributes:
@@ -59,58 +53,7 @@ class MemberTable(_Table, frozen=True, kw_only=True):
     canary: Share = 0.0
 
 
-class _By(_Table, tag_field="by", frozen=True, kw_only=True):
-    pass
-
-
-class ByField(_By, tag="field", frozen=True, kw_only=True):
-    """The same in one member of an object: ``path = "verdict.label"``."""
-
-    path: Text
-    normalized: bool = False
-
-
-class ByNumber(_By, tag="number", frozen=True, kw_only=True):
-    """Numbers that differ by at most ``absolute``, or by ``relative`` of the larger one."""
-
-    absolute: Amount = 0.0
-    relative: Share = 0.0
-
-
-class ByRounding(_By, tag="rounding", frozen=True, kw_only=True):
-    """The same number on a grid of ``step``."""
-
-    step: Annotated[float, Meta(gt=0)]
-
-
-class ByJudge(_By, tag="judge", frozen=True, kw_only=True):
-    """Another agent says whether two answers mean the same.
-
-    Its skill takes ``{"first": …, "second": …}`` and gives true or false.
-    """
-
-    skill: Token
-    agent: Token | None = None
-
-
-class ByEmbedding(_By, tag="embedding", frozen=True, kw_only=True):
-    """Another agent makes vectors of the answers; near ones say the same.
-
-    Its skill takes text and gives a list of numbers.
-    """
-
-    skill: Token
-    agent: Token | None = None
-    threshold: Share = 0.8
-
-
-AgreementTable: TypeAlias = (
-    Literal["exact", "normalized"] | ByField | ByNumber | ByRounding | ByJudge | ByEmbedding
-)
-"""When two answers say the same."""
-
-
-class SharedTable(_Table, tag_field="kind", frozen=True, kw_only=True):
+class SharedTable(Table, tag_field="kind", frozen=True, kw_only=True):
     """What ensembles of every kind have.
 
     Attributes:
@@ -160,6 +103,7 @@ class ConsensusTable(SharedTable, tag="consensus", frozen=True, kw_only=True):
         order: Whom to ask first when few are asked; absent: most weight for the money first.
         weights: Learned elsewhere, from labels of one's own (``ensembles.weighting.fit_weights``);
             labels that come later do not change them.
+        learned: Instead: the file with weights and order, as ``dragoman learn`` writes it.
         explore: In what part of the tasks members that do not count are asked all the same, so
             that they can show that they got better.
         subject: The member of the input that says what a task is about, to learn by subject.
@@ -179,6 +123,7 @@ class ConsensusTable(SharedTable, tag="consensus", frozen=True, kw_only=True):
     ask: Literal["together", "as_needed"] = "together"
     order: tuple[Token, ...] = ()
     weights: JointWeights | None = None
+    learned: Text | None = None
     explore: Share = 0.05
     subject: Text | None = None
     minimum_share: Share = 0.0
@@ -190,13 +135,15 @@ class ConsensusTable(SharedTable, tag="consensus", frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.weights is not None and self.learned is not None:
+            raise ValueError("give weights, or the file learned, not both")
         if self.members and self.quorum > len(self.members):
             raise ValueError(
                 f"quorum is {self.quorum}, and there are only {len(self.members)} members"
             )
 
 
-class StageTable(_Table, frozen=True, kw_only=True):
+class StageTable(Table, frozen=True, kw_only=True):
     """Members of a cascade that are asked together.
 
     Attributes:
@@ -221,6 +168,7 @@ class CascadeTable(SharedTable, tag="cascade", frozen=True, kw_only=True):
         check: A skill that is asked whether an answer is acceptable; absent: none is.
         check_agent: Whose; absent: that of any agent that has it.
         subject: The member of the input that says what a task is about.
+        learned: The file that says when to go on, as ``dragoman learn`` writes it for these stages.
         stage_seconds: How long one stage may take before the next one is asked; absent: two thirds
             of what is left of the task's time.
         on_doubt: When the last stage is doubtful: its answer all the same, or none.
@@ -233,6 +181,7 @@ class CascadeTable(SharedTable, tag="cascade", frozen=True, kw_only=True):
     check: Token | None = None
     check_agent: Token | None = None
     subject: Text | None = None
+    learned: Text | None = None
     stage_seconds: Seconds | None = None
     on_doubt: Literal["answer", "abstain"] = "answer"
 
@@ -240,6 +189,8 @@ class CascadeTable(SharedTable, tag="cascade", frozen=True, kw_only=True):
         super().__post_init__()
         if self.stages and (self.members or self.families or self.tags):
             raise ValueError("stages name their members; remove members, families and tags")
+        if self.learned is not None and not self.stages:
+            raise ValueError("what was learned belongs to stages: write [[agents.ensemble.stages]]")
         for stage in self.stages:
             if stage.quorum is not None and stage.quorum > len(stage.members):
                 raise ValueError("a stage's quorum is larger than the number of its members")
@@ -275,6 +226,8 @@ class RouterTable(SharedTable, tag="router", frozen=True, kw_only=True):
         explore: In what part of the tasks another member than the chosen one is tried, so that
             there is something to learn from.
         subject: The member of the input that says what a task is about.
+        learned: The file that says who is good at what, as ``dragoman learn`` writes it; labels
+            that come later count on top.
         capabilities: What a member must have, as tags of its skill.
         max_seconds: A member that usually takes longer is out of the question.
         sticky: Whether the tasks of one context go to the same member.
@@ -291,6 +244,7 @@ class RouterTable(SharedTable, tag="router", frozen=True, kw_only=True):
     caution: Amount = 1.5
     explore: Share = 0.0
     subject: Text | None = None
+    learned: Text | None = None
     capabilities: tuple[Text, ...] = ()
     max_seconds: Seconds | None = None
     sticky: bool = True

@@ -126,6 +126,7 @@ def _anchor_paths(content: dict[str, Any], folder: Path) -> None:
         _rewrite(agent, "module", lambda name: anchored(name) if _names_file(name) else name)
         if isinstance(agent, dict):
             _anchor_model(agent.get("model"), anchored)
+            _rewrite(agent.get("ensemble"), "learned", anchored)
 
 
 def _anchor_model(model: Any, anchored: Callable[[str], str]) -> None:

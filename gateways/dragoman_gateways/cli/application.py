@@ -26,6 +26,7 @@ COMMANDS = (
     "dlq",
     "ls",
     "models",
+    "learn",
     "watch",
     "validate",
     "schema",

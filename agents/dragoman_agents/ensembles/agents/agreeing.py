@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from dragoman_agents.configuration.ensembles import (
+from dragoman_agents.configuration.agreements import (
     AgreementTable,
     ByEmbedding,
     ByField,

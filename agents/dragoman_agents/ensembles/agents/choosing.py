@@ -10,6 +10,7 @@ import hashlib
 import random
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from dragoman_agents.ensembles.agents.agreeing import (
     agreement_of,
 )
 from dragoman_agents.ensembles.agents.base import Ensemble, subject_of
+from dragoman_agents.ensembles.agents.knowledge import RouterKnowledge, read_knowledge
 from dragoman_agents.ensembles.agents.labels import Ballot
 from dragoman_agents.ensembles.agents.learning import Learning
 from dragoman_agents.ensembles.agents.making import make
@@ -65,7 +67,9 @@ class Routing(Ensemble[RouterTable]):
     ) -> None:
         super().__init__(name, table, **rest)
         self.health = SharedHealth(name)
-        self.learning = Learning(name, agreement or agreement_of(table.agreement))
+        self.learning = Learning(
+            name, agreement or agreement_of(table.agreement), qualities=_learned(name, table)
+        )
         policy = Policy(
             price_weight=table.price_weight,
             latency_weight=table.latency_weight,
@@ -228,3 +232,11 @@ def _explored(choice: Choice) -> Choice:
 def _draw(context: str) -> float:
     """A number in [0, 1) that is always the same for a context, so canaries are sticky too."""
     return int.from_bytes(hashlib.sha256(context.encode()).digest()[:8]) / 2**64
+
+
+def _learned(name: str, table: RouterTable) -> Mapping[str, Mapping[str, tuple[float, float]]]:
+    """What the file that the table names holds; nothing when it names none."""
+    if table.learned is None:
+        return {}
+    known = read_knowledge(table.learned, RouterKnowledge, ensemble=name, skill=table.skill)
+    return known.qualities

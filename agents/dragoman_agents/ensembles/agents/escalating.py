@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from msgspec import UnsetType
 
 from dragoman_agents.agent import Agent
@@ -18,6 +19,7 @@ from dragoman_agents.ensembles.agents.agreeing import (
     agreement_of,
 )
 from dragoman_agents.ensembles.agents.base import Ensemble, subject_of
+from dragoman_agents.ensembles.agents.knowledge import CascadeKnowledge, read_knowledge
 from dragoman_agents.ensembles.agents.making import make
 from dragoman_agents.ensembles.agents.member_call import Call
 from dragoman_agents.ensembles.agents.members import MemberView, Roster, as_members
@@ -32,9 +34,10 @@ from dragoman_agents.ensembles.cascade import (
     cheapest_first,
 )
 from dragoman_agents.ensembles.escalation import Escalation
+from dragoman_bus.protocol.errors import NotConfigured
 from dragoman_bus.protocol.receipts import EnsembleVerdict, MemberOutcome, MemberReport
 
-__all__ = ["Escalating", "cascade"]
+__all__ = ["Escalating", "cascade", "stages_of"]
 
 
 class Escalating(Ensemble[CascadeTable]):
@@ -53,7 +56,7 @@ class Escalating(Ensemble[CascadeTable]):
     ) -> None:
         super().__init__(name, table, **rest)
         self._agreement = agreement or agreement_of(table.agreement)
-        self._escalations = tuple(escalations)
+        self._escalations = tuple(escalations) or _learned(name, table)
         if table.stages:
             named = [member for stage in table.stages for member in as_members(stage.members)]
             unique = {member.agent: member for member in named}
@@ -227,6 +230,32 @@ def cascade(
     """
     return make(
         Escalating, CascadeTable, name, options, agreement=agreement, escalations=escalations
+    )
+
+
+def _learned(name: str, table: CascadeTable) -> tuple[Escalation, ...]:
+    """What the file that the table names holds; nothing when it names none.
+
+    Raises:
+        NotConfigured: the file is missing, or was learned for other stages.
+    """
+    if table.learned is None:
+        return ()
+    known = read_knowledge(table.learned, CascadeKnowledge, ensemble=name, skill=table.skill)
+    stages = stages_of(table)
+    if known.stages != stages:
+        raise NotConfigured(
+            f"ensemble {name}: {table.learned} was learned for the stages "
+            f"{msgspec.json.encode(known.stages).decode()}, and here they are "
+            f"{msgspec.json.encode(stages).decode()}; `dragoman learn {name} QUESTIONS` learns anew"
+        )
+    return known.escalations
+
+
+def stages_of(table: CascadeTable) -> tuple[tuple[str, ...], ...]:
+    """The names of the members of each stage."""
+    return tuple(
+        tuple(member.agent for member in as_members(stage.members)) for stage in table.stages
     )
 
 

@@ -67,6 +67,7 @@ class Learning:
         memory: What part of the past counts after one more observation, in the accounts.
         margin: How far below the best member another one may be and still vote.
         given: Weights that were learned elsewhere and stay as they are.
+        qualities: Labels that were counted elsewhere, by subject and member: right, and seen.
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class Learning:
         memory: float = 0.995,
         margin: float = MARGIN,
         given: JointWeights | None = None,
+        qualities: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
     ) -> None:
         self.reputation = Reputation(choices=choices, memory=memory)
         self.qualities = QualityTable()
         self.joint = given
         self._is_given = given is not None
+        self._counted = qualities or {}
         self._margin = margin
         self._owner = owner
         self._agreement = agreement
@@ -94,6 +97,7 @@ class Learning:
         self._saving: asyncio.Task[None] | None = None
         self._background: set[asyncio.Future[None]] = set()
         self._forget: Callable[[], Any] | None = None
+        self._take(self._learned)
 
     async def start(self, bus: Bus) -> None:
         """Take over what was learned before, and follow what other replicas learn."""
@@ -262,13 +266,13 @@ class Learning:
         self.reputation.accounts.clear()
         for name, (right, seen) in learned.accounts.items():
             self.reputation.accounts[name] = Account(right, seen)
-        self.qualities.replace(
-            {
-                (name, subject): tally
-                for subject, table in learned.subjects.items()
-                for name, tally in table.items()
-            }
-        )
+        tallies: dict[tuple[str, str], tuple[float, float]] = {}
+        for subjects in (self._counted, learned.subjects):
+            for subject, table in subjects.items():
+                for name, (right, seen) in table.items():
+                    before = tallies.get((name, subject), (0.0, 0.0))
+                    tallies[name, subject] = (before[0] + right, before[1] + seen)
+        self.qualities.replace(tallies)
 
     async def _fit(self) -> None:
         """Learn the weights again when enough is new; in a thread, since it takes a while."""

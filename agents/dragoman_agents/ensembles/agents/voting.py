@@ -5,9 +5,12 @@ Spec: spec/ensembles.md, consensus. Who wins is decided by ``ensembles.votes``.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping
 from typing import Any
+
+from msgspec import structs
 
 from dragoman_agents.agent import Agent
 from dragoman_agents.configuration.ensembles import ConsensusTable
@@ -20,6 +23,7 @@ from dragoman_agents.ensembles.agents.agreeing import (
     comparing,
 )
 from dragoman_agents.ensembles.agents.base import Ensemble, subject_of
+from dragoman_agents.ensembles.agents.knowledge import ConsensusKnowledge, read_knowledge
 from dragoman_agents.ensembles.agents.labels import Ballot, Weights
 from dragoman_agents.ensembles.agents.learning import Learning
 from dragoman_agents.ensembles.agents.making import make
@@ -31,7 +35,9 @@ from dragoman_agents.ensembles.votes import Verdict, Vote, Voter, VoteRule
 from dragoman_bus.client import Bus
 from dragoman_bus.protocol.receipts import MemberOutcome, MemberReport
 
-__all__ = ["Consensus", "consensus"]
+__all__ = ["Consensus", "consensus", "rule_of"]
+
+logger = logging.getLogger("dragoman.ensembles")
 
 
 class Consensus(Ensemble[ConsensusTable]):
@@ -42,7 +48,8 @@ class Consensus(Ensemble[ConsensusTable]):
     def __init__(
         self, name: str, table: ConsensusTable, *, agreement: Agreement | None = None, **rest: Any
     ) -> None:
-        super().__init__(name, table, **rest)
+        super().__init__(name, _with_knowledge(name, table), **rest)
+        table = self.table
         self._agreement = agreement or table.agreement
         self.learning = Learning(
             name, agreement_of(self._agreement), margin=table.margin, given=table.weights
@@ -105,16 +112,7 @@ class _Poll:
         self._way = way
         self.heard: dict[str, Call] = {}
         self._unasked: set[str] = set()
-        sure = weights.are_log_odds
-        rule = VoteRule(
-            quorum=table.quorum,
-            minimum_share=table.minimum_share,
-            minimum_confidence=table.minimum_confidence if sure else 0.0,
-            # Without log-odds, what part of all members agrees is all that is known of confidence.
-            minimum_backing=0.0 if sure else table.minimum_confidence,
-            choices=choices if sure else None,
-            tie=table.tie,
-        )
+        rule = rule_of(table, choices if weights.are_log_odds else None)
         voters = [Voter(one.name, weights.of[one.name], one.model_name) for one in task.members]
         given = {one.agent: one.weight for one in as_members(table.members)}
         gone = {one.agent: one.why for one in task.missing}
@@ -258,6 +256,36 @@ def consensus(
         NotConfigured: an option that is unknown or cannot be.
     """
     return make(Consensus, ConsensusTable, name, options, agreement=agreement)
+
+
+def rule_of(table: ConsensusTable, choices: int | None) -> VoteRule:
+    """What makes a verdict, with ``choices`` where weights are log-odds."""
+    sure = choices is not None
+    return VoteRule(
+        quorum=table.quorum,
+        minimum_share=table.minimum_share,
+        minimum_confidence=table.minimum_confidence if sure else 0.0,
+        # Without log-odds, what part of all members agrees is all that is known of confidence.
+        minimum_backing=0.0 if sure else table.minimum_confidence,
+        choices=choices,
+        tie=table.tie,
+    )
+
+
+def _with_knowledge(name: str, table: ConsensusTable) -> ConsensusTable:
+    """The table with what the file that it names holds."""
+    if table.learned is None:
+        return table
+    known = read_knowledge(table.learned, ConsensusKnowledge, ensemble=name, skill=table.skill)
+    strangers = {one.agent for one in as_members(table.members)} - known.weights.overall.keys()
+    if strangers:
+        logger.warning(
+            "ensemble %s: nothing was learned of %s, whose word counts nothing",
+            name,
+            described(sorted(strangers)),
+        )
+    order = table.order or known.order
+    return structs.replace(table, learned=None, weights=known.weights, order=order)
 
 
 def _why_not(verdict: Verdict, table: ConsensusTable) -> str:
