@@ -150,14 +150,14 @@ async def test_what_several_decide_at_once_on_a_replicated_log_is_decided_once(
 async def test_a_write_that_another_one_on_its_way_decides_about_learns_the_outcome(
     transports: list[NatsTransport],
 ) -> None:
-    streams = [transport.streams() for transport in transports]
+    streams = transports[0].streams()
     for number in range(20):
         subject = f"dragoman.v1.evt.race-{number}.state"
         record = Record(subject=subject, data=b"{}", expect=Expectation(subject, 0))
         once = Record(subject="dragoman.v1.task.race.batch", data=b"{}", identity=f"race-{number}")
         decided = await asyncio.gather(
-            *(each.append(LOG_STREAM, record) for each in streams), return_exceptions=True
+            *(streams.append(LOG_STREAM, record) for _ in range(3)), return_exceptions=True
         )
         assert sorted(type(one).__name__ for one in decided) == ["RevisionConflict"] * 2 + ["int"]
-        stored = await asyncio.gather(*(each.append(QUEUE_STREAM, once) for each in streams))
+        stored = await asyncio.gather(*(streams.append(QUEUE_STREAM, once) for _ in range(3)))
         assert len(set(stored)) == 1
