@@ -6,7 +6,7 @@ from rich.text import Text
 
 from dragoman_bus.client import DurableTask, connect
 from dragoman_bus.durable import LogStore
-from dragoman_bus.protocol.a2a import TaskStatusUpdateEvent
+from dragoman_bus.protocol.a2a import TaskState, TaskStatusUpdateEvent
 from dragoman_bus.protocol.contracts import text_of
 from dragoman_bus.protocol.errors import TaskRejected
 from dragoman_bus.protocol.messages import (
@@ -114,10 +114,14 @@ def entry_words(entry: LogEntry) -> str:
 
 def _status_words(message: TaskFinal | TaskStatusUpdate) -> str:
     update: TaskStatusUpdateEvent = message.data.status_update
-    words = [f"{state_word(update.status.state)}, attempt {message.data.attempt}"]
+    error = message.data.error
+    state = update.status.state
+    # A claim with an error takes the task from its worker (spec/durable.md, DUR-85).
+    to_end = isinstance(message, TaskStatusUpdate) and state is TaskState.WORKING and bool(error)
+    word = "taken to be ended" if to_end else state_word(state)
+    words = [f"{word}, attempt {message.data.attempt}"]
     if status_text(update):
         words.append(status_text(update))
-    error = message.data.error
     if error:
         words.append(error_words(error))
     return ": ".join(words)
