@@ -293,15 +293,9 @@ class Bus:
             return submission.contract
         if self._directory is None:
             return None
-        views = self._directory.find(
-            agent=submission.agent, skill=submission.skill, contract=submission.contract
+        return self._directory.contract(
+            submission.skill, agent=submission.agent, digest=submission.contract
         )
-        found = {
-            contract.digest: contract
-            for view in views
-            if (contract := view.contract(submission.skill)) is not None
-        }
-        return next(iter(found.values())) if len(found) == 1 else None
 
 
 @asynccontextmanager

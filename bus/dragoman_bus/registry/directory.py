@@ -19,9 +19,9 @@ from dragoman_bus.protocol.codec import decode
 from dragoman_bus.protocol.errors import DragomanError, ProtocolError
 from dragoman_bus.protocol.leases import LeaseTable
 from dragoman_bus.protocol.messages import AgentAnnounce, AgentLease
-from dragoman_bus.protocol.payloads import AnnounceData, LeaseData
+from dragoman_bus.protocol.payloads import AnnounceData, Contract, LeaseData
 from dragoman_bus.protocol.subjects import REGISTRY_BUCKET, card_key, parse_registry_key
-from dragoman_bus.registry.view import AgentView, group_views
+from dragoman_bus.registry.view import AgentView, contract_of, group_views, offers
 from dragoman_bus.transports.port import Change, KeyValue, Subscription, Transport
 
 __all__ = ["Directory", "DirectoryChange"]
@@ -30,6 +30,9 @@ logger = logging.getLogger("dragoman.registry")
 
 LEASE_GRACE_SECONDS = 0.5
 """A reader waits this much longer than the lease: renewals travel, and clocks tick apart."""
+
+MAXIMUM_AGREED = 1024
+"""Answers that are kept to what the contract of a skill is."""
 
 
 class DirectoryChange(msgspec.Struct, frozen=True):
@@ -52,6 +55,7 @@ class Directory:
         self._clock = clock
         self._leases: LeaseTable[LeaseData] = LeaseTable()
         self._cards: dict[str, AnnounceData] = {}
+        self._agreed: dict[tuple[str, str | None, str | None], Contract | None] = {}
         self._listeners: list[Callable[[DirectoryChange], None]] = []
         self._changed = asyncio.Event()
         self._bucket: KeyValue | None = None
@@ -100,11 +104,36 @@ class Directory:
     ) -> list[AgentView]:
         """The live agents that fit all that is given."""
         wanted = tuple(tags)
-        return [
-            view
-            for view in self.agents()
-            if view.offers(agent=agent, skill=skill, tags=wanted, contract=contract)
-        ]
+        fitting = {
+            digest: announce
+            for digest, announce in self._cards.items()
+            if offers(announce, agent=agent, skill=skill, tags=wanted, contract=contract)
+        }
+        return group_views(self._leases.values(), fitting)
+
+    def contract(
+        self, skill: str, *, agent: str | None = None, digest: str | None = None
+    ) -> Contract | None:
+        """The contract of a skill, if all live agents that fit have the same one.
+
+        Callers ask with every task, so an answer is kept until an agent comes or goes.
+        """
+        asked = (skill, agent, digest)
+        if asked not in self._agreed:
+            if len(self._agreed) >= MAXIMUM_AGREED:
+                self._agreed.clear()
+            self._agreed[asked] = self._agreement(skill, agent, digest)
+        return self._agreed[asked]
+
+    def _agreement(self, skill: str, agent: str | None, digest: str | None) -> Contract | None:
+        found: dict[str, Contract] = {}
+        for card in {lease.card for lease in self._leases.values()}:
+            announce = self._cards.get(card)
+            if announce and offers(announce, agent=agent, skill=skill, contract=digest):
+                contract = contract_of(announce, skill)
+                if contract is not None:
+                    found[contract.digest] = contract
+        return next(iter(found.values())) if len(found) == 1 else None
 
     def announcements(self, agent: str) -> list[AnnounceData]:
         """What an agent has said of itself, also one that is not there now."""
@@ -183,6 +212,7 @@ class Directory:
             self._refuse(key, ProtocolError("the card has another digest than its key"))
             return
         self._cards[f"sha256:{digest}"] = announce
+        self._agreed.clear()
         self._changed.set()
 
     def _refuse(self, key: str, error: ProtocolError) -> None:
@@ -199,6 +229,8 @@ class Directory:
         if is_new:
             self._tell("joined", lease)
         elif known is not None and known != lease:
+            if known.card != lease.card:
+                self._agreed.clear()
             self._tell("changed", lease)
 
     def _fetch_card(self, lease: LeaseData) -> None:
@@ -238,6 +270,8 @@ class Directory:
         self._arm()
 
     def _tell(self, kind: Literal["joined", "changed", "left", "lost"], lease: LeaseData) -> None:
+        if kind != "changed":
+            self._agreed.clear()
         self._changed.set()
         for listener in list(self._listeners):
             listener(DirectoryChange(kind=kind, lease=lease))

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from dragoman_bus.protocol.payloads import AnnounceData, Contract, InstanceState, LeaseData
 
-__all__ = ["AgentView", "group_views"]
+__all__ = ["AgentView", "contract_of", "group_views", "offers"]
 
 
 class AgentView(msgspec.Struct, frozen=True):
@@ -36,10 +36,7 @@ class AgentView(msgspec.Struct, frozen=True):
 
     def contract(self, skill: str) -> Contract | None:
         """The contract of a skill."""
-        for contract in self.announce.contracts:
-            if contract.skill == skill:
-                return contract
-        return None
+        return contract_of(self.announce, skill)
 
     def offers(
         self,
@@ -50,17 +47,7 @@ class AgentView(msgspec.Struct, frozen=True):
         contract: str | None = None,
     ) -> bool:
         """Whether it fits: the agent's name, and one skill with that id, tags and digest."""
-        if agent is not None and self.name != agent:
-            return False
-        wanted = set(tags)
-        if skill is None and contract is None and not wanted:
-            return True
-        return any(
-            (skill is None or candidate.id == skill)
-            and wanted <= set(candidate.tags)
-            and (contract is None or self._digest_of(candidate.id) == contract)
-            for candidate in self.announce.card.skills
-        )
+        return offers(self.announce, agent=agent, skill=skill, tags=tags, contract=contract)
 
     def model_names(self) -> list[str]:
         """``provider/model`` (or family) of every model it says it wraps."""
@@ -70,13 +57,44 @@ class AgentView(msgspec.Struct, frozen=True):
             for facts in models or ()
         ]
 
-    def _digest_of(self, skill: str) -> str | None:
-        contract = self.contract(skill)
-        return contract.digest if contract else None
+
+def contract_of(announce: AnnounceData, skill: str) -> Contract | None:
+    """The contract of an agent's skill."""
+    for contract in announce.contracts:
+        if contract.skill == skill:
+            return contract
+    return None
+
+
+def offers(
+    announce: AnnounceData,
+    *,
+    agent: str | None = None,
+    skill: str | None = None,
+    tags: Iterable[str] = (),
+    contract: str | None = None,
+) -> bool:
+    """Whether an agent fits: its name, and one skill with that id, tags and digest."""
+    if agent is not None and announce.agent != agent:
+        return False
+    wanted = set(tags)
+    if skill is None and contract is None and not wanted:
+        return True
+    return any(
+        (skill is None or candidate.id == skill)
+        and wanted <= set(candidate.tags)
+        and (contract is None or _has_digest(announce, candidate.id, contract))
+        for candidate in announce.card.skills
+    )
+
+
+def _has_digest(announce: AnnounceData, skill: str, digest: str) -> bool:
+    contract = contract_of(announce, skill)
+    return contract is not None and contract.digest == digest
 
 
 def group_views(leases: Iterable[LeaseData], cards: dict[str, AnnounceData]) -> list[AgentView]:
-    """Views of all leases whose card is known, by name; instances by their start."""
+    """Views of all leases whose card is among ``cards``, by name; instances by their start."""
     groups: dict[tuple[str, str], list[LeaseData]] = {}
     for lease in leases:
         if lease.card in cards:

@@ -221,6 +221,48 @@ async def test_agents_are_found_by_name_skill_tag_and_contract(
     assert names(contract="sha256:" + "0" * 64) == []
 
 
+async def test_a_skill_has_a_contract_while_all_who_offer_it_have_the_same(
+    broker: MemoryBroker, directory: Directory
+) -> None:
+    usual = announcement("first", "translate")
+    other = announcement("second", "translate")
+    other.contracts = [make_contract("translate", {"type": "object", "title": "b"}, SCHEMA)]
+    assert directory.contract("translate") is None
+    await Holder(broker.connect(), usual).keeper.start()
+    await until(directory, lambda views: len(views) == 1)
+    assert directory.contract("translate") == usual.contracts[0]
+
+    leaving = Holder(broker.connect(), other)
+    await leaving.keeper.start()
+    await until(directory, lambda views: len(views) == 2)
+    assert directory.contract("translate") is None
+    assert directory.contract("translate", agent="second") == other.contracts[0]
+    digest = usual.contracts[0].digest
+    assert directory.contract("translate", digest=digest) == usual.contracts[0]
+
+    await leaving.keeper.stop()
+    await until(directory, lambda views: len(views) == 1)
+    assert directory.contract("translate") == usual.contracts[0]
+    assert directory.contract("translate", agent="second") is None
+
+
+async def test_an_instance_that_changes_its_card_changes_what_is_agreed(
+    broker: MemoryBroker, directory: Directory
+) -> None:
+    old, new = announcement("first", "translate"), announcement("first", "count")
+    holder, replica = Holder(broker.connect(), old), Holder(broker.connect(), new)
+    await holder.keeper.start()
+    await replica.keeper.start()
+    await until(directory, lambda views: len(views) == 2)
+    assert directory.contract("translate") == old.contracts[0]
+
+    renewed = Holder(broker.connect(), new)
+    renewed.instance = holder.instance
+    await renewed.keeper.start()
+    await until(directory, lambda views: len(views) == 1)
+    assert directory.contract("translate") is None
+
+
 async def test_replicas_share_one_view_and_a_rolling_upgrade_has_two(
     broker: MemoryBroker, directory: Directory
 ) -> None:
