@@ -39,7 +39,6 @@ class Durable:
 
     task_id: str | None = None
     class_: str | None = None
-    context_id: str | None = None
     attempts: int | None = None
     detach: bool = False
 
@@ -49,7 +48,6 @@ class Durable:
             "delivery": "durable",
             "task_id": self.task_id,
             "class_": self.class_,
-            "context_id": self.context_id,
             "maximum_attempts": self.attempts,
         }
 
@@ -58,13 +56,13 @@ class Durable:
 class Question:
     """What is asked of whom; ``input`` is text, a JSON value or an A2A message.
 
-    Without ``durable`` the task is delivered directly.
+    ``options`` are those of ``Bus.submit``. Without ``durable`` the task is delivered directly.
     """
 
     skill: str
     agent: str | None
     input: Any
-    deadline: float
+    options: dict[str, Any]
     durable: Durable | None = None
 
     @property
@@ -129,7 +127,7 @@ async def _ask_durably(
                 question.skill,
                 question.input,
                 agent=question.agent,
-                deadline=question.deadline,
+                **question.options,
                 **how.options(),
             )
             if how.detach and not settings.json:
@@ -147,7 +145,7 @@ async def _ask(question: Question, settings: Settings, presenter: Presenter) -> 
         async with connect(settings.server_url(), name="cli") as bus:
             started = time.monotonic()
             task = await bus.submit(
-                question.skill, question.input, agent=question.agent, deadline=question.deadline
+                question.skill, question.input, agent=question.agent, **question.options
             )
             presenter.submitted(task, question.target)
             reading = asyncio.create_task(_read(task, presenter))

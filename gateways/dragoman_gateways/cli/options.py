@@ -18,6 +18,7 @@ __all__ = [
     "configuration_option",
     "json_option",
     "moment",
+    "money",
     "page_options",
     "pass_settings",
     "token",
@@ -66,6 +67,22 @@ def moment(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
         raise click.BadParameter(
             f"{value!r} is no time: write 15m, 2h or 3d (ago), or 2026-11-27T22:10", ctx, parameter
         ) from None
+
+
+def money(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """A callback: the ``Cost`` of ``0.02USD`` or ``"0.02 USD"``."""
+    if value is None:
+        return None
+    from dragoman_bus.protocol.payloads import Cost
+
+    amount = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Z]{3})", value)
+    if amount is None:
+        raise click.BadParameter(
+            f"{value!r} is no amount of money: write 0.02USD (a currency of ISO 4217)",
+            ctx,
+            parameter,
+        )
+    return Cost(amount=float(amount[1]), currency=amount[2])
 
 
 def page_options(function: Function) -> Function:

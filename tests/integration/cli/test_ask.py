@@ -33,6 +33,11 @@ async def book(text: str, *, ctx: Context) -> str:
     return await ctx.ask("Which day?")
 
 @agent.skill
+async def allowance(text: str, *, ctx: Context) -> str:
+    left = ctx.remaining_cost
+    return f"{left.amount} {left.currency}, {ctx.remaining_tokens} tokens, {ctx.context_id}"
+
+@agent.skill
 async def trip(text: str) -> str:
     raise RuntimeError("over a stone")
 """
@@ -102,3 +107,10 @@ async def test_no_server_has_its_own_exit_code() -> None:
 
     assert (code, output) == (ExitCode.BUS_UNAVAILABLE, "")
     assert "dragoman up" in errors
+
+
+async def test_limits_and_context_go_with_the_task(server: str) -> None:
+    limits = ("--max-cost", "0.02USD", "--max-tokens", "500", "--context", "talk")
+    code, output, _ = await run("ask", "allowance", "x", *limits, "--server", server)
+
+    assert (code, output.strip()) == (ExitCode.OK, "0.02 USD, 500 tokens, talk")

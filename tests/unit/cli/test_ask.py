@@ -84,3 +84,11 @@ def test_a_bad_name_is_told_as_json_with_nothing_else_on_standard_output() -> No
     assert document["event"] == "error"
     assert document["error"]["code"] == "INVALID_MESSAGE"
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("money", ["0.02", "USD", "-1USD", "1e3USD", "1 usd", "nanUSD", "1USDT"])
+def test_what_is_no_amount_of_money_is_a_usage_error(money: str) -> None:
+    result = CliRunner().invoke(cli, ["ask", "count", "hello", "--max-cost", money])
+
+    assert result.exit_code == ExitCode.USAGE
+    assert "0.02USD" in result.stderr

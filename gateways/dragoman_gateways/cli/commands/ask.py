@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dragoman_gateways.cli.options import bus_options, json_option, pass_settings, token
+from dragoman_gateways.cli.options import bus_options, json_option, money, pass_settings, token
 from dragoman_gateways.cli.settings import Settings
 
 __all__ = ["command"]
@@ -35,6 +35,25 @@ __all__ = ["command"]
     help="How long the task may take.",
 )
 @click.option(
+    "--max-cost",
+    metavar="MONEY",
+    callback=money,
+    help="What the task and all below it may cost, as in 0.02USD.",
+)
+@click.option(
+    "--max-tokens",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="How many tokens the task and all below it may use.",
+)
+@click.option(
+    "--context",
+    "context_id",
+    metavar="ID",
+    callback=token,
+    help="The context that it belongs to: a router keeps it at its member.",
+)
+@click.option(
     "--durable",
     is_flag=True,
     help="Store the task: it survives the death of worker, server and this program.",
@@ -54,13 +73,6 @@ __all__ = ["command"]
     help="With --durable: the queue it waits in. Default: interactive.",
 )
 @click.option(
-    "--context",
-    "context_id",
-    metavar="ID",
-    callback=token,
-    help="With --durable: the context it belongs to.",
-)
-@click.option(
     "--attempts",
     metavar="N",
     type=click.IntRange(1, 100),
@@ -78,6 +90,9 @@ def command(
     document: str | None,
     path: Path | None,
     deadline: float,
+    max_cost: Any,
+    max_tokens: int | None,
+    context_id: str | None,
     durable: bool,
     **how: Any,
 ) -> int:
@@ -96,7 +111,7 @@ def command(
     from dragoman_gateways.cli.asking import Durable, Question, ask, build_input, parse_target
 
     if not durable and any(how.values()):
-        raise click.UsageError("--detach, --id, --class, --context and --attempts need --durable")
+        raise click.UsageError("--detach, --id, --class and --attempts need --durable")
     if text is not None and path is not None:
         raise click.UsageError("give the text as an argument or with --file, not both")
     skill, chosen = parse_target(target, agent)
@@ -105,7 +120,12 @@ def command(
             skill=skill,
             agent=chosen,
             input=build_input(_read(text, path), document),
-            deadline=deadline,
+            options={
+                "deadline": deadline,
+                "max_cost": max_cost,
+                "max_tokens": max_tokens,
+                "context_id": context_id,
+            },
             durable=Durable(**how) if durable else None,
         ),
         settings,
