@@ -316,3 +316,25 @@ async def test_a_silent_member_leaves_another_one_time_to_answer(
     store = await Store.open(play.bus.transport)
     assert store is not None
     assert await store.read("health.hangs", Cooldown) is None
+
+
+@pytest.mark.parametrize("make", [failover, router], ids=["failover", "router"])
+async def test_a_member_that_was_corrected_and_started_anew_is_asked_at_once(
+    play: Stage, make: Callable[..., Agent]
+) -> None:
+    await play.member("first", ModelError("auth", "the key is wrong"), price=1.0)
+    await play.member("second", "b", price=1.0)
+    for name in ("steady", "other"):
+        await play.serve(make(name, skill="guess", members=["first", "second"]))
+    assert (await play.ask("steady")).value == "b"
+    assert (await play.ask("steady")).value == "b"
+    assert play.calls.count("first") == 1
+    await play.kill("first")
+
+    await play.member("first", "a", price=1.0)
+
+    for ensemble in ("steady", "other"):
+        async with asyncio.timeout(10):
+            while (await play.ask(ensemble)).value != "a":
+                # Its lease, and the end of the cooldown, are on their way.
+                await asyncio.sleep(0.05)

@@ -96,6 +96,7 @@ class Routing(Ensemble[RouterTable]):
 
     async def answer(self, task: Task, input: Any) -> Any:
         """Choose a member and give its answer."""
+        self.health.look_at(task.members)
         subject = subject_of(input, self.table.subject)
 
         async def decide() -> Any:

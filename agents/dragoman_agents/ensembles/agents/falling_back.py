@@ -41,6 +41,7 @@ class Failover(Ensemble[FailoverTable]):
 
     async def answer(self, task: Task, input: Any) -> Any:
         """The first answer there is."""
+        self.health.look_at(task.members)
         preferred = await self._absent_first(task)
         attempts = Attempts(task, task.members, self.health, self.table, preferred=preferred)
         call, why = await attempts.first_answer()

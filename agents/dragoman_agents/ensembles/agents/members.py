@@ -59,6 +59,7 @@ class MemberView(Struct, frozen=True, kw_only=True):
         contract: That of the skill.
         tags: Those of the skill.
         load: Part of its slots that are taken; above 1 when tasks wait.
+        started_at: When the youngest of its instances started, RFC 3339; empty when none is there.
     """
 
     member: Member
@@ -66,6 +67,7 @@ class MemberView(Struct, frozen=True, kw_only=True):
     contract: Contract | None = None
     tags: frozenset[str] = frozenset()
     load: float = 0.0
+    started_at: str = ""
 
     @property
     def name(self) -> str:
@@ -263,6 +265,7 @@ def _member_view(member: Member, views: Sequence[AgentView], skill: str) -> Memb
         contract=views[-1].contract(skill),
         tags=_tags(views[-1], skill),
         load=busy / slots if slots else 0.0,
+        started_at=max((lease.started_at for lease in leases), default=""),
     )
 
 
