@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from dragoman_bus.client.inbox import Inbox
 from dragoman_bus.protocol.codec import encode
 from dragoman_bus.protocol.envelopes import Sender
-from dragoman_bus.protocol.errors import DragomanError, LocalError
+from dragoman_bus.protocol.errors import BusUnavailable, DragomanError, LocalError
 from dragoman_bus.protocol.messages import Envelope
 from dragoman_bus.transports.port import Transport
 
@@ -66,6 +66,7 @@ class Courier:
         self._remove_listener()
         if self._ticker is not None:
             self._ticker.cancel()
+            self._ticker = None
         if self._background:
             await asyncio.wait(self._background, timeout=1.0)
         await self.inbox.stop()
@@ -79,8 +80,13 @@ class Courier:
         """Begin to watch a task.
 
         Raises:
+            BusUnavailable: The bus is not open, so that nobody would watch.
             LocalError: ``LIMIT_EXCEEDED`` when too many tasks are open.
         """
+        if self._ticker is None:
+            raise BusUnavailable(
+                "the bus is not open: use `async with`, or start it", retryable=False
+            )
         if len(self._watched) >= self._maximum:
             raise LocalError(
                 f"{self._maximum} tasks are in flight already on this client",

@@ -143,11 +143,16 @@ class RequestMultiplexer:
         elif not waiter.future.done():
             waiter.future.set_result(delivery)
 
-    def refuse(self, subject: str, error: BusUnavailable) -> None:
-        """Fail the requests to ``subject`` (compared without case, as servers report it)."""
-        for waiter in self._waiters.values():
-            if waiter.subject.lower() == subject.lower():
-                waiter.fail(error)
+    def refuse(self, subject: str) -> bool:
+        """Fail the requests to ``subject``, and say whether there are any.
+
+        Subjects are compared without case: nats-py reports what was refused in lower case.
+        """
+        refused = [one for one in self._waiters.values() if one.subject.lower() == subject.lower()]
+        for waiter in refused:
+            words = f"the server does not let this user publish to {waiter.subject}"
+            waiter.fail(BusUnavailable(words, code="PERMISSION_DENIED"))
+        return bool(refused)
 
     def close(self) -> None:
         """Fail every request under way with ``BusUnavailable``."""

@@ -281,8 +281,8 @@ async def test_refused_subjects_are_errors_at_once(tmp_path: Path, connect: Conn
         with pytest.raises(BusUnavailable, match=r"subscribe to Secret\.Reports") as refused:
             await transport.subscribe("Secret.Reports", lambda _: None)
         assert refused.value.code == "PERMISSION_DENIED"
-        with pytest.raises(BusUnavailable, match=r"publish to secret\.orders") as unpublished:
-            await transport.request("secret.orders", b"", timeout=30)
+        with pytest.raises(BusUnavailable, match=r"publish to Secret\.Orders") as unpublished:
+            await transport.request("Secret.Orders", b"", timeout=30)
         assert unpublished.value.code == "PERMISSION_DENIED"
         received: list[Delivery] = []
         await transport.subscribe("allowed.x", received.append)

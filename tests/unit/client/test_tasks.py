@@ -18,6 +18,7 @@ from dragoman_bus.protocol.contracts import make_contract, text_of
 from dragoman_bus.protocol.errors import (
     AgentLost,
     AgentUnavailable,
+    BusUnavailable,
     DeadlineExceeded,
     FlowExceeded,
     InvalidInput,
@@ -82,6 +83,20 @@ async def test_a_short_task_is_one_request_and_one_final(bus: Bus, agent: Script
     assert result.text == result.value == "done"
     assert result.usage == Usage(input_tokens=2)
     assert (task.agent, task.instance) == (agent.name, agent.instance)
+    assert bus.in_flight == 0
+
+
+async def test_a_bus_that_is_not_open_says_so_instead_of_waiting_for_ever(
+    broker: MemoryBroker, agent: ScriptedAgent
+) -> None:
+    bus = Bus(broker.connect())
+    with pytest.raises(BusUnavailable, match="not open"):
+        await bus.submit("echo", "hello", deadline=5)
+    async with bus:
+        pass
+    with pytest.raises(BusUnavailable, match="not open"):
+        await bus.submit("echo", "hello", deadline=5)
+    assert agent.received.empty()
     assert bus.in_flight == 0
 
 

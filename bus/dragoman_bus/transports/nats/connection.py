@@ -46,10 +46,10 @@ class Connection:
     Args:
         options: Where and how to connect.
         on_publish_refused: Called with the subject (in lower case) when the server reports that
-            this user may not publish there.
+            this user may not publish there; says whether somebody waited for it, and is told.
     """
 
-    def __init__(self, options: NatsOptions, on_publish_refused: Callable[[str], None]) -> None:
+    def __init__(self, options: NatsOptions, on_publish_refused: Callable[[str], bool]) -> None:
         options.check_files()
         self.options = options.without_secrets_in_urls()
         self.addresses = ", ".join(self.options.servers)
@@ -252,10 +252,10 @@ class Connection:
             logger.warning("NATS at %s: %s", self.addresses, error or type(error).__name__)
 
     def _on_refused(self, action: str, subject: str) -> None:
+        if action == "publish" and self._on_publish_refused(subject):
+            return  # whoever sent the request is told
         logger.error("NATS refuses the %s to %s to this user", action, subject)
-        if action == "publish":
-            self._on_publish_refused(subject)
-        else:
+        if action != "publish":
             self.refused_subscriptions.add(subject)
 
     def _on_disconnect(self, client: BusClient) -> None:

@@ -94,8 +94,8 @@ class NatsTransport:
     """
 
     def __init__(self, options: NatsOptions) -> None:
-        self._connection = Connection(options, self._refuse)
         self._requests = RequestMultiplexer(self)
+        self._connection = Connection(options, self._requests.refuse)
         self._streams: JetStream | None = None
 
     @classmethod
@@ -237,14 +237,6 @@ class NatsTransport:
         """See ``Transport.close``."""
         self._requests.close()
         await self._connection.close()
-
-    def _refuse(self, subject: str) -> None:
-        self._requests.refuse(
-            subject,
-            BusUnavailable(
-                f"the server does not let this user publish to {subject}", code="PERMISSION_DENIED"
-            ),
-        )
 
     def _check_size(self, subject: str, data: bytes, headers: Headers) -> None:
         lines = sum(len(f"{name}{value}".encode()) for name, value in headers.items())
