@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 from msgspec import UNSET
 
+from dragoman_agents.masking import masked_traceback
 from dragoman_agents.schemas import SchemaSignature
 from dragoman_agents.signature import Signature, read_signature
 from dragoman_bus.client import Bus
@@ -138,8 +139,9 @@ class Agent:
                 waiting = hook()
                 if inspect.isawaitable(waiting):
                     await waiting
-            except Exception as error:
-                logger.error("agent %s: a stop hook failed", self.name, exc_info=error)
+            except Exception as error:  # noqa: BLE001 - the other hooks have to run
+                told = masked_traceback(error)
+                logger.error("agent %s: a stop hook failed\n%s", self.name, told)
 
     @overload
     def skill(self, function: Function) -> Function: ...

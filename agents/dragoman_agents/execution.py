@@ -17,6 +17,7 @@ from msgspec import UNSET
 
 from dragoman_agents.agent import Agent, Skill
 from dragoman_agents.context import Context
+from dragoman_agents.masking import masked, masked_error, masked_traceback
 from dragoman_bus.client import Bus
 from dragoman_bus.protocol.a2a import Artifact, TaskState
 from dragoman_bus.protocol.contracts import artifact_for_output
@@ -61,11 +62,10 @@ class SkillRunner:
                 state=TaskState.COMPLETED, artifacts=self._artifacts(skill, value, context)
             )
         except InvalidInput as error:
-            outcome = Outcome(state=TaskState.REJECTED, error=error_of(error))
+            outcome = Outcome(state=TaskState.REJECTED, error=masked_error(error_of(error)))
         except DragomanError as error:
-            outcome = Outcome(
-                state=TaskState.FAILED, error=error_of(error, side_effects="possible")
-            )
+            told = masked_error(error_of(error, side_effects="possible"))
+            outcome = Outcome(state=TaskState.FAILED, error=told)
         except Exception as error:  # noqa: BLE001 - a skill may raise anything; all of it is told
             outcome = Outcome(state=TaskState.FAILED, error=self._unexpected(job, error))
         outcome.usage = context.usage
@@ -119,6 +119,8 @@ class SkillRunner:
         )
 
     def _unexpected(self, job: Job, error: Exception) -> ErrorObject:
-        logger.error("skill %s failed on task %s", job.data.skill, job.task_id, exc_info=error)
-        words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        # The traceback is text here: its last line is the exception's, which may hold a key.
+        told = masked_traceback(error)
+        logger.error("skill %s failed on task %s\n%s", job.data.skill, job.task_id, told)
+        words = masked(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
         return error_object("SKILL_FAILED", words[:1024], side_effects="possible")

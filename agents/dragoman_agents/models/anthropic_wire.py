@@ -40,7 +40,6 @@ FINISHES: Mapping[str, Finish] = {
 }
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
-REFUSAL_SHOWN = 300
 OWNER = "anthropic"
 
 
@@ -259,7 +258,7 @@ def _calls(blocks: list[_Block]) -> tuple[ToolCall, ...]:
 
 def _refusal(details: Any) -> str:
     explained = getattr(details, "explanation", None) or getattr(details, "category", None)
-    words = f": {str(explained)[:REFUSAL_SHOWN]}" if explained else ""
+    words = f": {explained}" if explained else ""
     return f"the model declines to answer{words}"
 
 

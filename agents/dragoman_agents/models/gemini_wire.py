@@ -56,7 +56,6 @@ FAILURES: Mapping[str, ModelErrorKind] = {
 }
 """Reasons to stop that leave no answer. Others, and those to come, end it with ``other``."""
 
-MESSAGE_SHOWN = 300
 OWNER = "gemini"
 
 UNSIGNED = b"skip_thought_signature_validator"
@@ -136,7 +135,7 @@ class ContentBuilder:
             ModelError: it is not whole, or there is none: the prompt or the answer was blocked.
         """
         if self._blocked is not None:
-            message = f"the provider blocked the prompt: {self._blocked[:MESSAGE_SHOWN]}"
+            message = f"the provider blocked the prompt: {self._blocked}"
             raise ModelError("refused", message, usage=self._usage)
         if self._finish is None and self._whole:
             raise ValueError("a response without a finished candidate")
@@ -144,7 +143,7 @@ class ContentBuilder:
             message = "the stream broke off before the answer was complete"
             raise ModelError("unreachable", message, usage=self._usage)
         if self._finish in FAILURES:
-            words = f": {self._finish_words[:MESSAGE_SHOWN]}" if self._finish_words else ""
+            words = f": {self._finish_words}" if self._finish_words else ""
             message = f"the model stopped without an answer, for {self._finish}{words}"
             raise ModelError(FAILURES[self._finish], message, usage=self._usage)
         return Result(

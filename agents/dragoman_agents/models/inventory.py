@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import aclosing
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -163,7 +164,11 @@ async def _model(
 ) -> ModelStatus:
     variable, file = key_place(settings)
     key = None if variable is None and file is None else _key(variable, file, environment)
-    if key is not None and not key.present and PROVIDERS[settings.provider].key != "required":
+    needs_one = PROVIDERS[settings.provider].key == "required"
+    if key is None and needs_one:
+        # Its usual variable is not taken: the address is not the provider's own.
+        key = KeyStatus(source="api_key_env", present=False)
+    if key is not None and not key.present and not needs_one:
         key = key if settings.api_key_env or settings.api_key_file else None
     reachable, problem = None, None
     if ask and _is_asked(settings):
@@ -210,5 +215,8 @@ async def _asked(
 
 def _key(variable: str | None, file: str | None, environment: Mapping[str, str]) -> KeyStatus:
     if file is not None:
-        return KeyStatus(source=file, present=os.access(os.path.expanduser(file), os.R_OK))
+        is_there = os.access(os.path.expanduser(file), os.R_OK)
+        # A name that is no file's may be the key itself.
+        source = file if is_there else f"a file in {Path(file).parent}"
+        return KeyStatus(source=source, present=is_there)
     return KeyStatus(source=variable or "", present=bool(environment.get(variable or "")))

@@ -43,7 +43,6 @@ FINISHES: Mapping[str, Finish] = {
     "function_call": "tool_calls",
 }
 
-REFUSAL_SHOWN = 300
 
 KIND_BY_TOLD_CODE: Mapping[str, ModelErrorKind] = {
     "400": "invalid",
@@ -193,7 +192,7 @@ def refused(words: str, usage: Usage) -> ModelError:
     """The error for an answer that declines; ``words`` are the model's, empty for a filter's."""
     message = "the provider's content filter stopped the answer"
     if words:
-        message = f"the model declines to answer: {words[:REFUSAL_SHOWN]}"
+        message = f"the model declines to answer: {words}"
     return ModelError("refused", message, usage=usage)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from dragoman_bus.protocol.errors import NotConfigured
 
@@ -33,10 +34,12 @@ class Secret:
         return self._value
 
     def redact(self, text: str) -> str:
-        """``text`` with the secret masked, however often it stands there."""
+        """``text`` with the secret masked, however often it stands there, as in an address too."""
         if len(self._value) < SHORTEST_REDACTED:
             return text
-        return text.replace(self._value, MASK)
+        for spelled in (self._value, quote(self._value, safe="")):
+            text = text.replace(spelled, MASK)
+        return text
 
     def __repr__(self) -> str:
         return f"Secret({MASK})"
@@ -83,7 +86,9 @@ def _from_file(path: str) -> str:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise NotConfigured(
-            f"api_key_file names {path}, which cannot be read: {type(error).__name__}"
+            # The name may be the key itself, written where the file's name belongs.
+            f"api_key_file names a file in {Path(path).parent} that cannot be read: "
+            f"{type(error).__name__}"
         ) from None
 
 

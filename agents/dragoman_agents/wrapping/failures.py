@@ -7,16 +7,14 @@ that has an adapter is explained by the adapter's own rules; of others the HTTP 
 from __future__ import annotations
 
 import importlib
-import os
-import re
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from dragoman_agents.masking import masked
 from dragoman_agents.models.errors import ModelError, ModelErrorKind
-from dragoman_agents.models.secrets import Secret
 from dragoman_bus.protocol.errors import DragomanError, LocalError
 
 __all__ = ["explain"]
@@ -55,8 +53,6 @@ BROKEN = frozenset(
     {"TransportError", "NetworkError", "ProtocolError", "TimeoutException", "ClientConnectionError"}
 )
 """What those libraries raise when there is no answer; an answer with an error is no such thing."""
-SECRET_NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
-SHORTEST_SECRET = 8
 LONGEST_CHAIN = 16
 SHOWN = 500
 
@@ -185,8 +181,6 @@ def _sentence(error: BaseException, kind: ModelErrorKind) -> str:
 
 
 def _clean(text: str) -> str:
-    """``text`` at bearable length, without the values of variables that are named like secrets."""
-    for name, value in os.environ.items():
-        if len(value) >= SHORTEST_SECRET and SECRET_NAMES.search(name.upper()):
-            text = Secret(value).redact(text)
+    """``text`` without secrets, at bearable length."""
+    text = masked(text)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
