@@ -126,7 +126,7 @@ class NatsServer:
         """Start it, and return when it accepts clients.
 
         Raises:
-            NotConfigured: There is no nats-server.
+            NotConfigured: There is no nats-server, or the data directory cannot be used.
             BusUnavailable: The port or the data directory is in use, or it did not get ready.
         """
         self._launch()
@@ -201,14 +201,13 @@ class NatsServer:
         # One that died by itself has left the lock with this process.
         self._unlock()
         executable = find_executable()
-        self.data_directory.mkdir(parents=True, exist_ok=True)
-        self._lock_directory()
-        configuration = self.data_directory / "nats-server.conf"
-        # It may hold passwords.
-        configuration.touch(mode=0o600)
-        configuration.write_text(self._configuration(), encoding="utf-8")
-        for stale in self.data_directory.glob("*.ports"):
-            stale.unlink()
+        try:
+            configuration = self._prepare_directory()
+        except OSError as error:
+            raise NotConfigured(
+                f"the data directory {self.data_directory} cannot be used: {error.strerror}; "
+                "choose another"
+            ) from error
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
         inherited = (self._lock.fileno(),) if self._lock else ()
         with self.log_file.open("ab") as log:
@@ -224,6 +223,18 @@ class NatsServer:
                 preexec_fn=_end_with_parent(),  # noqa: PLW1509
             )
         _RUNNING.add(self)
+
+    def _prepare_directory(self) -> Path:
+        """Make and lock the directory, and write the configuration into it."""
+        self.data_directory.mkdir(parents=True, exist_ok=True)
+        self._lock_directory()
+        configuration = self.data_directory / "nats-server.conf"
+        # It may hold passwords.
+        configuration.touch(mode=0o600)
+        configuration.write_text(self._configuration(), encoding="utf-8")
+        for stale in self.data_directory.glob("*.ports"):
+            stale.unlink()
+        return configuration
 
     def _configuration(self) -> str:
         lines = [

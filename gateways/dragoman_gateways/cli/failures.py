@@ -14,6 +14,7 @@ from dragoman_gateways.cli.settings import Settings
 __all__ = ["error_document", "report_failure", "sentence"]
 
 REPORT = "This is a defect in dragoman: run it again with --debug and report what it shows."
+SAID = "Do what the message says"
 
 
 def report_failure(error: BaseException, settings: Settings) -> ExitCode:
@@ -26,7 +27,9 @@ def report_failure(error: BaseException, settings: Settings) -> ExitCode:
     if settings.json:
         write_json({"event": "error", "exitCode": int(code), "error": error_document(error)})
     else:
-        error_console().print(f"[bold red]dragoman:[/] {_escaped(sentence(error))}")
+        told = f"[bold red]dragoman:[/] {_escaped(sentence(error))}"
+        # In a file or a pipe it stays one line, which can be searched.
+        error_console().print(told, soft_wrap=not error_console().is_terminal)
         print_account(getattr(error, "receipt", None))
         action = _action(error)
         if action:
@@ -69,7 +72,7 @@ def sentence(error: BaseException) -> str:
 
 def _action(error: BaseException) -> str:
     if isinstance(error, DragomanError):
-        if error.action[:16].lower() in error.message.lower():
+        if error.action[:16].lower() in error.message.lower() or error.action.startswith(SAID):
             # The message says it already, and more exactly.
             return f"({error.code})"
         wait = "" if error.retry_after is None else f" Retry after {error.retry_after:g} s."

@@ -41,7 +41,7 @@ class StatusLines:
 
     def _line(self, who: str, what: str, style: str) -> None:
         line = Text(time.strftime("%H:%M:%S  "), style="dim")
-        line.append(f"{printable(who):<16}", style="bold not dim")
+        line.append(f"{printable(who):<15} ", style="bold not dim")
         line.append(printable(what), style=f"{style} not dim".strip())
         console().print(line, soft_wrap=True)
 

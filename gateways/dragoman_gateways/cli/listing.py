@@ -24,6 +24,9 @@ __all__ = ["Selection", "agent_document", "agent_table", "list_agents"]
 
 NOBODY = "No agent is on the bus. Start one with `dragoman run FILE.py:agent`, or `dragoman up`."
 
+ROOM_FOR_CARDS = 100
+"""Columns of a terminal on which digests are shown; on less, names need the room."""
+
 
 @dataclass(kw_only=True)
 class Selection:
@@ -73,7 +76,8 @@ async def _follow(bus: Bus, selection: Selection, settings: Settings) -> None:
         while True:
             changed.clear()
             views = await _find(bus, selection)
-            live.update(agent_table(views) if views else Text(NOBODY, style="dim"), refresh=True)
+            table = agent_table(views, width=console().width)
+            live.update(table if views else Text(NOBODY, style="dim"), refresh=True)
             await changed.wait()
 
 
@@ -81,23 +85,31 @@ def _show(views: list[AgentView], selection: Selection, settings: Settings) -> N
     if settings.json:
         write_json({"agents": [agent_document(view) for view in views]})
     elif views:
-        console().print(agent_table(views))
+        console().print(agent_table(views, width=console().width))
     else:
         text = NOBODY if selection.is_all else "No agent on the bus fits."
         error_console().print(text, style="dim", markup=False)
 
 
-def agent_table(views: list[AgentView]) -> Table:
-    """The agents as people read them."""
+def agent_table(views: list[AgentView], *, width: int) -> Table:
+    """The agents as people read them, on ``width`` columns.
+
+    Names are copied, so they are never cut: long ones go on in the next line.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("AGENT", "INSTANCES", "SKILLS", "STATE", "LOAD", "MODELS", "CARD"):
-        table.add_column(heading, justify="right" if heading == "INSTANCES" else "left")
+    headings = ["AGENT", "INSTANCES", "SKILLS", "STATE", "LOAD", "MODELS", "CARD"]
+    if width < ROOM_FOR_CARDS:
+        headings.remove("CARD")
+    for heading in headings:
+        table.add_column(
+            heading, justify="right" if heading == "INSTANCES" else "left", overflow="fold"
+        )
     for view in views:
         ready, state = view.is_ready, "ready" if view.is_ready else "draining"
         draining = sum(lease.state is InstanceState.DRAINING for lease in view.instances)
         if ready and draining:
             state = f"ready, {draining} draining"
-        table.add_row(
+        row: list[Text | str] = [
             Text(printable(view.name), style="bold"),
             str(len(view.instances)),
             Text(printable(", ".join(view.skills))),
@@ -105,7 +117,8 @@ def agent_table(views: list[AgentView]) -> Table:
             _load(view),
             Text(printable(_models(view)), style="dim"),
             Text(short_digest(view.digest), style="dim"),
-        )
+        ]
+        table.add_row(*row[: len(headings)])
     return table
 
 

@@ -40,11 +40,19 @@ class ProcessEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 Listener = Callable[[ProcessEvent], None]
 
 
-class _Ready(msgspec.Struct):
-    event: Literal["ready"]
+class _Ready(msgspec.Struct, tag_field="event", tag="ready"):
     agent: str
     instance: str
     pid: int
+
+
+class _Failure(msgspec.Struct):
+    code: str
+    message: str
+
+
+class _Failed(msgspec.Struct, tag_field="event", tag="error"):
+    error: _Failure
 
 
 def dragoman_command(*arguments: str) -> list[str]:
@@ -139,11 +147,14 @@ class ChildProcess:
 
     def _statement(self, line: str) -> None:
         try:
-            ready = msgspec.json.decode(line, type=_Ready)
+            statement = msgspec.json.decode(line, type=_Ready | _Failed)
         except msgspec.DecodeError:
             self._log(line)
+            return
+        if isinstance(statement, _Ready):
+            self._tell("ready", agent=statement.agent, instance=statement.instance)
         else:
-            self._tell("ready", agent=ready.agent, instance=ready.instance)
+            self._log(f"{statement.error.message} ({statement.error.code})")
 
     def _log(self, line: str) -> None:
         self._tell("log", text=line)

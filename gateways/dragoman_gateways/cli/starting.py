@@ -95,7 +95,7 @@ def programs_for(configuration: Configuration, file: Path, url: str) -> list[Pro
         command = dragoman_command(
             "--config", str(file), "--server", url, "run", target, "--json", *options
         )
-        name = agent.name or Path(target.rpartition(":")[0]).stem
+        name = agent.name or Path(target.partition(":")[0]).stem
         own = None if agent.model is None else key_place(agent.model)[0]
         hidden = keys - {own} if agent.module is None else frozenset()
         for number in range(1, agent.replicas + 1):

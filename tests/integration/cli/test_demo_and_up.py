@@ -19,8 +19,35 @@ from tests.support.openai_server import Failure, OpenAIServer, Reply
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_demo_ends_with_0_and_leaves_nothing_running() -> None:
-    code, output, errors = await run("demo")
+Demos = dict[str, tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def demos() -> Demos:
+    """What demos said: one without a model, one with a model, one whose model fails.
+
+    They run side by side, since each waits most of its time.
+    """
+    return asyncio.run(run_demos())
+
+
+async def run_demos() -> Demos:
+    quota = {"message": "no quota", "code": "insufficient_quota", "type": "insufficient_quota"}
+    async with OpenAIServer() as working, OpenAIServer() as failing:
+        working.answer_with(Reply(pieces=("Matin ", "au marché\n")))
+        failing.answer_with(*[Failure(429, quota)] * 8)
+        ended = await asyncio.gather(
+            run("demo"), run("demo", **key_for(working)), run("demo", **key_for(failing))
+        )
+    return dict(zip(("plain", "working", "failing"), ended, strict=True))
+
+
+def key_for(model: OpenAIServer) -> dict[str, str]:
+    return {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": model.base_url}
+
+
+async def test_the_demo_ends_with_0_and_leaves_nothing_running(demos: Demos) -> None:
+    code, output, errors = demos["plain"]
 
     assert code == ExitCode.OK, errors
     assert re.search(r"[1-9][0-9]* messages, 0 violations", output)
@@ -33,10 +60,8 @@ async def test_the_demo_ends_with_0_and_leaves_nothing_running() -> None:
     assert [pid for pid in pids if exists(pid)] == []
 
 
-async def test_the_demo_uses_a_model_that_it_finds_and_says_so() -> None:
-    async with OpenAIServer() as model:
-        model.answer_with(Reply(pieces=("Matin ", "au marché\n")))
-        code, output, errors = await run("demo", **key_for(model))
+async def test_the_demo_uses_a_model_that_it_finds_and_says_so(demos: Demos) -> None:
+    code, output, errors = demos["working"]
 
     assert code == ExitCode.OK, errors
     assert "│ Matin au marché" in output
@@ -44,20 +69,13 @@ async def test_the_demo_uses_a_model_that_it_finds_and_says_so() -> None:
     assert "sk-" not in output + errors
 
 
-async def test_the_demo_says_that_a_model_failed_and_goes_on_without_it() -> None:
-    quota = {"message": "no quota", "code": "insufficient_quota", "type": "insufficient_quota"}
-    async with OpenAIServer() as model:
-        model.answer_with(*[Failure(429, quota)] * 8)
-        code, output, errors = await run("demo", **key_for(model))
+async def test_the_demo_says_that_a_model_failed_and_goes_on_without_it(demos: Demos) -> None:
+    code, output, errors = demos["failing"]
 
     assert code == ExitCode.OK, errors
     assert "the model did not translate" in output
     assert "│ Marché matin" in output
     assert "0 violations" in output
-
-
-def key_for(model: OpenAIServer) -> dict[str, str]:
-    return {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": model.base_url}
 
 
 async def test_an_interrupted_demo_leaves_nothing_running() -> None:
@@ -119,6 +137,22 @@ async def test_up_starts_a_killed_agent_again(tmp_path: Path) -> None:
 
         assert again["process"]["pid"] not in pids
         assert await program.end(signal.SIGTERM) == ExitCode.OK
+
+
+async def test_up_tells_in_words_why_an_agent_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("")
+    (tmp_path / "dragoman.toml").write_text('[[agents]]\nmodule = "empty.py"\n')
+    configuration = str(tmp_path / "dragoman.toml")
+
+    code, output, errors = await run(
+        *("--config", configuration, "up", "--port", "0"),
+        *("--data-directory", str(tmp_path / "data")),
+    )
+
+    assert code == ExitCode.USAGE
+    assert re.search(r"^empty: say which agent of .*\(NOT_CONFIGURED\)$", errors, re.MULTILINE)
+    assert "{" not in errors + output
+    assert re.search(r"^[0-9:]+  empty +process [0-9]+ started$", output, re.MULTILINE)
 
 
 async def test_live_validation_of_real_traffic_finds_no_violation(tmp_path: Path) -> None:

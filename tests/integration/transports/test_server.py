@@ -99,6 +99,12 @@ def test_a_data_directory_serves_one_server_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def test_a_data_directory_that_cannot_be_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotConfigured, match=r"data directory .*file.* File exists"):
+        NatsServer(tmp_path / "file").start()
+
+
 @pytest.mark.anyio
 async def test_it_starts_again_after_somebody_killed_it(tmp_path: Path) -> None:
     with NatsServer(tmp_path) as server:

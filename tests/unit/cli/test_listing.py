@@ -41,7 +41,32 @@ def view_of(models: Sequence[ModelFacts] = (), tags: Sequence[str] = ()) -> Agen
 def test_models_are_the_agents_own_or_those_of_its_members_or_none(
     view: AgentView, words: str
 ) -> None:
-    console = Console(width=160)
-    with console.capture() as shown:
-        console.print(agent_table([view]))
-    assert words in shown.get()
+    assert words in shown([view], width=160)
+
+
+def shown(views: list[AgentView], *, width: int) -> str:
+    console = Console(width=width)
+    with console.capture() as output:
+        console.print(agent_table(views, width=width))
+    return output.get()
+
+
+def test_names_are_whole_on_a_narrow_terminal() -> None:
+    agent = Agent("an-agent-with-a-name-that-is-longer-than-its-column")
+
+    @agent.skill(id="a_skill_with_a_name_that_is_longer_than_its_column")
+    async def work(text: str) -> str:
+        return text
+
+    view = AgentView(announce=agent.announcement(), digest="sha256:" + "0" * 64, instances=[])
+    text = shown([view], width=80)
+
+    assert "…" not in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    columns = [
+        text.splitlines()[0].index(name) for name in ("AGENT", "INSTANCES", "SKILLS", "STATE")
+    ]
+    names = "".join(line[columns[0] : columns[1]].strip() for line in text.splitlines()[1:])
+    skills = "".join(line[columns[2] : columns[3]].strip() for line in text.splitlines()[1:])
+    assert (names, skills) == (view.name, view.skills[0])
+    assert "CARD" in shown([view], width=160)

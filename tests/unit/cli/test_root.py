@@ -104,6 +104,22 @@ def test_an_error_has_the_exit_code_of_its_kind(error: BaseException, code: Exit
     assert exit_code_of(error) is code
 
 
+def test_a_failure_is_one_line_in_a_pipe_and_gives_no_empty_advice(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = "the file " + "long/" * 60 + "agent.toml is not there; write it"
+
+    @click.command()
+    def failing() -> None:
+        raise errors.NotConfigured(message)
+
+    monkeypatch.setattr(type(cli), "get_command", lambda *_: failing)
+    result = runner.invoke(cli, ["ls"])
+
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stderr.splitlines() == [f"dragoman: {message}.", "  (NOT_CONFIGURED)"]
+
+
 def test_a_defect_shows_a_sentence_and_a_traceback_only_with_debug(
     runner: CliRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,28 @@ def test_no_secret_is_shown() -> None:
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotConfigured, match="absent"):
-        NatsOptions(nkeys_seed_file=tmp_path / "absent").check_files()
+        NatsOptions(nkeys_seed_file=tmp_path / "absent").check()
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["http://host:4222", "nats://host:99999", "nats://host:x", "nats://", "nats://host:0", "://h"],
+)
+def test_what_is_no_address_of_a_nats_server_is_said_at_once(server: str) -> None:
+    with pytest.raises(NotConfigured, match="nats://HOST:PORT"):
+        NatsOptions(servers=(server,)).check()
+
+
+@pytest.mark.parametrize(
+    "server", ["host", "host:4222", "nats://host", "tls://[::1]:1", "ws://h:80", "wss://me:p@h"]
+)
+def test_addresses_may_be_short(server: str) -> None:
+    NatsOptions(servers=(server,)).check()
+
+
+def test_no_address_at_all_is_said() -> None:
+    with pytest.raises(NotConfigured, match="no NATS server"):
+        NatsOptions.from_url(" , ").check()
 
 
 def test_the_wait_before_a_reconnect_is_random_and_bounded() -> None:

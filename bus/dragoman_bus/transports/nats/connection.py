@@ -50,7 +50,7 @@ class Connection:
     """
 
     def __init__(self, options: NatsOptions, on_publish_refused: Callable[[str], bool]) -> None:
-        options.check_files()
+        options.check()
         self.options = options.without_secrets_in_urls()
         self.addresses = ", ".join(self.options.servers)
         self.statistics = Statistics()

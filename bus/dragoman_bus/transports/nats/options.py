@@ -15,6 +15,7 @@ from dragoman_bus.protocol.errors import NotConfigured
 __all__ = ["DEFAULT_URL", "NatsOptions", "redact_url", "server_urls"]
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
+SCHEMES = ("nats", "tls", "ws", "wss")
 
 
 def server_urls(url: str | None = None, environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -114,8 +115,16 @@ class NatsOptions:
             return replace(bare, token=user)
         return replace(bare, user=user, password=password)
 
-    def check_files(self) -> None:
-        """Raise ``NotConfigured`` when a file with a secret is named and cannot be read."""
+    def check(self) -> None:
+        """Raise ``NotConfigured`` for what is no address, and for absent files."""
+        if not self.servers:
+            raise NotConfigured("no NATS server is named; write nats://HOST:PORT")
+        for server, address in zip(self.servers, self.addresses, strict=True):
+            if not _is_address(server):
+                raise NotConfigured(
+                    f"{address} is not the address of a NATS server; write nats://HOST:PORT "
+                    "(or tls://, ws://, wss://)"
+                )
         for path in (self.nkeys_seed_file, self.credentials_file):
             if path is not None and not os.access(path, os.R_OK):
                 raise NotConfigured(f"the NATS credentials file {path} cannot be read")
@@ -124,6 +133,14 @@ class NatsOptions:
         """Seconds to wait before reconnect attempt ``attempt`` (0, 1, …): full jitter."""
         bound = min(self.reconnect_delay_limit, self.reconnect_delay * 2 ** min(attempt, 30))
         return random.uniform(0, bound)
+
+
+def _is_address(server: str) -> bool:
+    parts = urlsplit(server if "://" in server else f"nats://{server}")
+    try:
+        return parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port
+        return False
 
 
 def _login(server: str) -> tuple[str, str | None] | None:
