@@ -113,8 +113,8 @@ class SkillRunner:
             model=context.model or UNSET,
             reason=context.reason or UNSET,
             candidates=context.candidates or UNSET,
-            queued_milliseconds=round((started - job.accepted_at) * 1000, 3),
-            run_milliseconds=round((time.monotonic() - started) * 1000, 3),
+            queued_milliseconds=_milliseconds(started - job.accepted_at),
+            run_milliseconds=_milliseconds(time.monotonic() - started),
             ensemble=context.account or UNSET,
         )
 
@@ -124,3 +124,8 @@ class SkillRunner:
         logger.error("skill %s failed on task %s\n%s", job.data.skill, job.task_id, told)
         words = masked(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
         return error_object("SKILL_FAILED", words[:1024], side_effects="possible")
+
+
+def _milliseconds(seconds: float) -> float:
+    """To a microsecond."""
+    return round(seconds * 1e6) / 1e3

@@ -27,7 +27,7 @@ class _Checker:
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self.schema = schema
-        self._takes_any_text = _is_any_text(schema)
+        self.takes_any_text = _is_any_text(schema)
         self._free_member = _only_free_text(schema)
         compiled = compile_schema(schema)
         self._decoder = None if compiled is None else msgspec.json.Decoder(compiled)
@@ -46,12 +46,6 @@ class _Checker:
     def takes_text(self, member: str | None) -> bool:
         """Whether any text is a valid input as that one member: nothing is left to judge."""
         return member is not None and member == self._free_member
-
-    def violations_of_value(self, value: Any) -> list[Violation]:
-        """The same for a decoded value."""
-        if self._takes_any_text and isinstance(value, str):
-            return []
-        return self.violations(msgspec.json.encode(value))
 
 
 def check_input(contract: Contract | None, message: Message) -> None:
@@ -82,7 +76,10 @@ def check_output(contract: Contract | None, result: Result) -> None:
     """
     if contract is None:
         return
-    violations = _checker(contract.output_schema).violations_of_value(result.value)
+    checker, output = _checker(contract.output_schema), result.output
+    if checker.takes_any_text and output is not None and is_plain_text(output.parts):
+        return
+    violations = checker.violations(msgspec.json.encode(result.value))
     if violations:
         raise TaskFailed(
             f"the output of skill {contract.skill!r} breaks its contract: {_sentence(violations)}",

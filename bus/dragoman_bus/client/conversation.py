@@ -297,9 +297,9 @@ class Conversation:
             return
         self._heard = self._loop.time()
         self._probes = 0
-        if sender is not None and sender != (self.agent, self.instance):
+        is_new = sender is not None and sender != (self.agent, self.instance)
+        if sender is not None and is_new:
             self.agent, self.instance = sender
-            self._wake()
             if self._cancel_wanted is not None:
                 self.cancel_soon(self._cancel_wanted)
         stream = self.stream
@@ -316,7 +316,7 @@ class Conversation:
             self.tell_read(stream.acknowledge())
         if stream.missing and self._loop.time() - self._asked_at > SILENCE_GRACE_SECONDS:
             self._ask_snapshot()
-        if stream.has_unread or self.waits_for_reply:
+        if is_new or stream.has_unread or self.waits_for_reply:
             self._wake()
 
     def _is_foreign(self, sender: tuple[str, str] | None, attempt: int) -> bool:

@@ -42,7 +42,8 @@ class Result(msgspec.Struct, frozen=True):
     @property
     def value(self) -> Any:
         """The output: a string, or the decoded JSON value; ``None`` without output."""
-        return None if self.output is None else output_from_artifact(self.output)
+        output = self.output
+        return None if output is None else output_from_artifact(output)
 
     @property
     def text(self) -> str:

@@ -96,8 +96,8 @@ class Submission(msgspec.Struct, kw_only=True):
             InvalidInput: for a message of another task, context or role.
         """
         task_id = check_token(self.task_id, "task id") if self.task_id else new_identifier()
-        message, context_id = self._message(task_id), self._context()
-        check_belongs(message, task_id, context_id)
+        context_id = self._context()
+        message = self._message(task_id, context_id)
         contract = self.contract.digest if isinstance(self.contract, Contract) else self.contract
         return SubmitData(
             task_id=task_id,
@@ -126,8 +126,9 @@ class Submission(msgspec.Struct, kw_only=True):
             "maximum_attempts": self.maximum_attempts or UNSET,
         }
 
-    def _message(self, task_id: str) -> Message:
+    def _message(self, task_id: str, context_id: str | None) -> Message:
         if isinstance(self.input, Message):
+            check_belongs(self.input, task_id, context_id)
             return self.input
         return message_for_input(f"{task_id}-input", self.input)
 

@@ -5,6 +5,7 @@ Spec: spec/model.md, envelope.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -30,6 +31,8 @@ def client_source(client: str) -> str:
     return f"/clients/{client}"
 
 
+# Every message is asked for its sender, and senders are few.
+@functools.lru_cache(maxsize=1024)
 def parse_source(source: str) -> tuple[str, str] | None:
     """``(agent, instance)`` of an agent's source, or ``None`` for another sender's."""
     parts = source.split("/")

@@ -6,6 +6,7 @@ account and has no token. Names are tokens, so no caller can smuggle a wildcard 
 
 from __future__ import annotations
 
+import functools
 import re
 
 from dragoman_bus.protocol.errors import ProtocolError
@@ -57,6 +58,9 @@ TASK_CLASSES = ("interactive", "batch")
 TIMER_PURPOSES = ("deadline", "cancel")
 
 _TOKEN = re.compile(r"[a-z0-9_-]{1,63}")
+
+# A program has few agents and skills to do with, and asks for their subjects with every task.
+_remembered = functools.lru_cache(maxsize=1024)
 
 
 def is_token(text: str) -> bool:
@@ -136,16 +140,19 @@ def _log_kind(kind: str) -> str:
     return kind
 
 
+@_remembered
 def agent_subject(agent: str) -> str:
     """Where the replicas of an agent take tasks; queue group = the agent's name."""
     return f"{PREFIX}.rpc.{check_token(agent, 'agent name')}"
 
 
+@_remembered
 def skill_subject(skill: str) -> str:
     """Where every agent that offers a skill takes tasks; queue group ``skill``."""
     return f"{PREFIX}.skill.{check_token(skill, 'skill name')}"
 
 
+@_remembered
 def ask_subject(skill: str) -> str:
     """Where one replica of each agent that offers a skill takes tasks; queue group = its name."""
     return f"{PREFIX}.ask.{check_token(skill, 'skill name')}"

@@ -89,9 +89,9 @@ def _explained(document: bytes) -> dict[str, Any]:
 
 def _check_extensions(data: SubmitData, announce: AnnounceData) -> None:
     """What the caller requires is understood here, and what is required here the caller knows."""
-    wanted, known = set(data.required_extensions or ()), announce.extensions or ()
-    if not wanted and not known:
+    if not data.required_extensions and not announce.extensions:
         return
+    wanted, known = set(data.required_extensions or ()), announce.extensions or ()
     unknown = wanted - {extension.uri for extension in known}
     missing = {extension.uri for extension in known if extension.required is True} - wanted
     for uris, words in ((unknown, "not understood here"), (missing, "required here")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
@@ -122,7 +123,6 @@ class Job:
         """What the task has used so far, for one that ends before its skill does."""
         self.used_itself: Usage | None = None
         """The part of it that no task below it has used."""
-        self.deadline = self._deadline()
         self._answer: asyncio.Future[Message] | None = None
         self._replies: set[str] = set()
 
@@ -135,6 +135,15 @@ class Job:
     def attempt(self) -> int:
         """Which run of the task this is; direct tasks are run once."""
         return 1
+
+    # Most tasks end before anybody looks at it.
+    @functools.cached_property
+    def deadline(self) -> float | None:
+        """When the task has to have ended, by the monotonic clock; ``None`` without a deadline."""
+        limits = self.data.limits
+        if isinstance(limits, UnsetType) or isinstance(limits.deadline, UnsetType):
+            return None
+        return time.monotonic() + parse_timestamp(limits.deadline) - time.time()
 
     @property
     def waits_for_reply(self) -> bool:
@@ -209,9 +218,3 @@ class Job:
         reason = self.cancel_reason or error_object("CANCELED", "the agent stopped")
         ended = TaskState.CANCELED if reason.code == "CANCELED" else TaskState.FAILED
         return Outcome(state=ended, error=reason, usage=self.usage)
-
-    def _deadline(self) -> float | None:
-        limits = self.data.limits
-        if isinstance(limits, UnsetType) or isinstance(limits.deadline, UnsetType):
-            return None
-        return time.monotonic() + parse_timestamp(limits.deadline) - time.time()
