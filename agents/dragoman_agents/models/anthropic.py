@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from dragoman_agents.models.adapter import HEALTH_SECONDS, ProviderAdapter
 from dragoman_agents.models.anthropic_schemas import enforceable_schema
 from dragoman_agents.models.anthropic_wire import MessageBuilder, message_arguments
 from dragoman_agents.models.errors import ModelError
-from dragoman_agents.models.port import Capability, Done, Event, Request, Result
+from dragoman_agents.models.hosted import HostedAdapter
+from dragoman_agents.models.port import Done, Event, Request, Result
 from dragoman_agents.models.providers import (
     PROVIDERS,
     address_of,
@@ -48,7 +48,7 @@ class AnthropicOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
 
 
-class Anthropic(ProviderAdapter):
+class Anthropic(HostedAdapter):
     """A Claude model (a ``ModelAdapter``).
 
     Args:
@@ -93,22 +93,6 @@ class Anthropic(ProviderAdapter):
         # What the environment adds is for Anthropic only, and never another key.
         return dict.fromkeys([*names, "X-Api-Key"], omitted) | {"Authorization": bearer}
 
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """Text, streams, tools, schemas; attachments by configuration."""
-        capabilities: set[Capability] = {"text", "stream", "tools", *self.settings.attachments}
-        if self.settings.structured_output is not False:
-            capabilities.add("json_schema")
-        return frozenset(capabilities)
-
-    async def list_models(self, *, seconds: float = HEALTH_SECONDS) -> tuple[str, ...]:
-        """The ids that the API lists, newest first.
-
-        Raises:
-            ModelError: as ``health``.
-        """
-        return await self._guarded(lambda: self._list(seconds), seconds=seconds)
-
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.close()
@@ -135,9 +119,6 @@ class Anthropic(ProviderAdapter):
         except (self._sdk.NotFoundError, AttributeError):
             # A server that only imitates the API; or the model is gone, as the call itself says.
             self._most_tokens = SAFE_TOKENS
-
-    async def _check_health(self, seconds: float) -> None:
-        await self._list(seconds)
 
     async def _list(self, seconds: float) -> tuple[str, ...]:
         page = await self._client.models.list(

@@ -14,10 +14,11 @@ import anthropic
 
 from dragoman_agents.models.errors import ModelError, ModelErrorKind
 from dragoman_agents.models.http_failures import (
+    Told,
     connection_kind,
+    explained,
     kind_of_status,
     retry_after_seconds,
-    sentence,
     speaks_of_context,
 )
 
@@ -52,23 +53,14 @@ SPENT_WORDS = re.compile(r"credit balance|usage limits?|spend(ing)? limit", re.I
 
 
 def model_error(error: Exception, *, where: str) -> ModelError:
-    """The ``ModelError`` that says what ``error`` means. Its message is not yet redacted.
-
-    Args:
-        error: Whatever a call through the SDK raised.
-        where: The server's address, without secrets.
-    """
-    if isinstance(error, ModelError):
-        return error
-    kind = kind_of_failure(error)
-    status, wait, told = None, None, None
+    """The ``ModelError`` that says what ``error`` means; see ``http_failures.explained``."""
+    told = Told()
     if isinstance(error, anthropic.APIStatusError):
         # An error event in the middle of a stream stands in an answer whose status is 200.
         status = error.status_code if error.status_code >= 300 else None
         wait = retry_after_seconds(error.response.headers, time.time())
-        told = _told(error)
-    message = sentence(error, kind, where, status=status, told=told)
-    return ModelError(kind, message, status=status, retry_after=wait)
+        told = Told(status, wait, _told(error))
+    return explained(error, kind_of_failure(error), told, where=where)
 
 
 def kind_of_failure(error: Exception) -> ModelErrorKind:

@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from dragoman_agents.models.adapter import HEALTH_SECONDS, ProviderAdapter
 from dragoman_agents.models.errors import ModelError
 from dragoman_agents.models.gemini_wire import ContentBuilder, content_arguments
-from dragoman_agents.models.port import Capability, Done, Event, Request, Result
+from dragoman_agents.models.hosted import HostedAdapter
+from dragoman_agents.models.port import Done, Event, Request, Result
 from dragoman_agents.models.providers import address_of, import_sdk, read_key, read_options
 from dragoman_agents.models.sdk_clients import client_facts
 from dragoman_agents.models.secrets import Secret
@@ -46,7 +46,7 @@ class GeminiOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     thinking: Literal["minimal", "low", "medium", "high"] | None = None
 
 
-class Gemini(ProviderAdapter):
+class Gemini(HostedAdapter):
     """A Gemini model (a ``ModelAdapter``).
 
     Args:
@@ -97,22 +97,6 @@ class Gemini(ProviderAdapter):
     def _generates(self, model: Any) -> bool:
         return "generateContent" in (model.supported_actions or ())
 
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """Text, streams, tools, schemas; attachments by configuration."""
-        capabilities: set[Capability] = {"text", "stream", "tools", *self.settings.attachments}
-        if self.settings.structured_output is not False:
-            capabilities.add("json_schema")
-        return frozenset(capabilities)
-
-    async def list_models(self, *, seconds: float = HEALTH_SECONDS) -> tuple[str, ...]:
-        """The ids of the models that generate text, in the server's order.
-
-        Raises:
-            ModelError: as ``health``.
-        """
-        return await self._guarded(lambda: self._list(seconds), seconds=seconds)
-
     async def aclose(self) -> None:
         """Close all connections."""
         await self._http.aclose()
@@ -121,9 +105,6 @@ class Gemini(ProviderAdapter):
     def _enforces(self, request: Request) -> bool:
         # Models before Gemini 3 refuse a schema beside tools.
         return not request.tools and super()._enforces(request)
-
-    async def _check_health(self, seconds: float) -> None:
-        await self._list(seconds)
 
     async def _list(self, seconds: float) -> tuple[str, ...]:
         page = await self._client.aio.models.list(

@@ -17,11 +17,12 @@ from google.genai import errors
 
 from dragoman_agents.models.errors import ModelError, ModelErrorKind
 from dragoman_agents.models.http_failures import (
+    Told,
     bounded_wait,
     connection_kind,
+    explained,
     kind_of_status,
     retry_after_seconds,
-    sentence,
 )
 
 __all__ = ["kind_of_failure", "model_error"]
@@ -52,25 +53,16 @@ DAILY = re.compile(r"per_?day", re.IGNORECASE)
 
 
 def model_error(error: Exception, *, where: str) -> ModelError:
-    """The ``ModelError`` that says what ``error`` means. Its message is not yet redacted.
-
-    Args:
-        error: Whatever a call through the SDK raised.
-        where: The server's address, without secrets.
-    """
-    if isinstance(error, ModelError):
-        return error
+    """The ``ModelError`` that says what ``error`` means; see ``http_failures.explained``."""
     kind = kind_of_failure(error)
-    status, wait, told = None, None, None
+    if isinstance(error, auth_errors.GoogleAuthError):
+        return ModelError(kind, f"Google's credentials give no token for {where}: {error}")
+    told = Told()
     if isinstance(error, errors.APIError):
         # An error in the middle of a stream names a status too; it is the provider's own.
         status = error.code if isinstance(error.code, int) else None
-        wait = _wait(error)
-        told = _told(error)
-    if isinstance(error, auth_errors.GoogleAuthError):
-        return ModelError(kind, f"Google's credentials give no token for {where}: {error}")
-    message = sentence(error, kind, where, status=status, told=told)
-    return ModelError(kind, message, status=status, retry_after=wait)
+        told = Told(status, _wait(error), _told(error))
+    return explained(error, kind, told, where=where)
 
 
 def kind_of_failure(error: Exception) -> ModelErrorKind:

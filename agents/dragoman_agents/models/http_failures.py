@@ -10,13 +10,16 @@ import email.utils
 import math
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from dragoman_agents.models.errors import ModelErrorKind
+from dragoman_agents.models.errors import ModelError, ModelErrorKind
 
 __all__ = [
     "KIND_BY_STATUS",
+    "Told",
     "bounded_wait",
     "connection_kind",
+    "explained",
     "kind_of_status",
     "retry_after_seconds",
     "sentence",
@@ -41,6 +44,35 @@ CONTEXT_WORDS = re.compile(
     r"|prompt is too long|exceeds the maximum number of tokens",
     re.IGNORECASE,
 )
+
+
+class Told(NamedTuple):
+    """What a failure says beside its kind.
+
+    Attributes:
+        status: The HTTP status, where there was one.
+        wait: Seconds after which the provider may be asked again.
+        words: The provider's own; ``None`` when it is no provider that failed.
+    """
+
+    status: int | None = None
+    wait: float | None = None
+    words: str | None = None
+
+
+def explained(error: Exception, kind: ModelErrorKind, told: Told, *, where: str) -> ModelError:
+    """The ``ModelError`` that says what ``error`` means. Its message is not yet redacted.
+
+    Args:
+        error: Whatever a call through an SDK raised.
+        kind: What it means.
+        told: What it says.
+        where: The server's address, without secrets.
+    """
+    if isinstance(error, ModelError):
+        return error
+    message = sentence(error, kind, where, status=told.status, told=told.words)
+    return ModelError(kind, message, status=told.status, retry_after=told.wait)
 
 
 def kind_of_status(status: int, told: str) -> ModelErrorKind:

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from msgspec import Struct, structs
 
-from dragoman_agents.models.adapter import HEALTH_SECONDS, ProviderAdapter
+from dragoman_agents.models.adapter import HEALTH_SECONDS
 from dragoman_agents.models.errors import ModelError
+from dragoman_agents.models.hosted import HostedAdapter
 from dragoman_agents.models.openai_client import client_options, headers_for
 from dragoman_agents.models.openai_probe import TOKENS, ServerFacts, enforces, schema_question
 from dragoman_agents.models.openai_profiles import PROFILES, LimitParameter
@@ -43,7 +44,7 @@ class OpenAIOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     limit_parameter: LimitParameter | None = None
 
 
-class OpenAICompatible(ProviderAdapter):
+class OpenAICompatible(HostedAdapter):
     """A model behind a server that speaks OpenAI's wire (a ``ModelAdapter``).
 
     Args:
@@ -95,14 +96,6 @@ class OpenAICompatible(ProviderAdapter):
             return self._profile.schemas
         return None if self._facts is None else self._facts.schemas
 
-    async def list_models(self, *, seconds: float = HEALTH_SECONDS) -> tuple[str, ...]:
-        """The ids that ``/models`` lists, in the server's order.
-
-        Raises:
-            ModelError: as ``health``.
-        """
-        return await self._guarded(lambda: self._list(seconds), seconds=seconds)
-
     async def probe(self, *, seconds: float = HEALTH_SECONDS) -> ServerFacts:
         """What the server really supports. Asked once, with a call of a few tokens, and kept.
 
@@ -125,11 +118,6 @@ class OpenAICompatible(ProviderAdapter):
         if self._profile.strict_schemas and not is_strict_schema(request.schema):
             return False
         return super()._enforces(request)
-
-    async def _check_health(self, seconds: float) -> None:
-        # That the list holds the configured model is not required: several servers list other
-        # names than those they accept.
-        await self._list(seconds)
 
     async def _list(self, seconds: float) -> tuple[str, ...]:
         page = await self._client.models.list(timeout=seconds, extra_headers=self._headers)

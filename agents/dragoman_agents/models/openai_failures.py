@@ -13,10 +13,11 @@ import openai
 
 from dragoman_agents.models.errors import ModelError, ModelErrorKind
 from dragoman_agents.models.http_failures import (
+    Told,
     connection_kind,
+    explained,
     kind_of_status,
     retry_after_seconds,
-    sentence,
     speaks_of_context,
 )
 
@@ -44,22 +45,12 @@ KIND_BY_CODE: Mapping[str, ModelErrorKind] = {
 
 
 def model_error(error: Exception, *, where: str) -> ModelError:
-    """The ``ModelError`` that says what ``error`` means. Its message is not yet redacted.
-
-    Args:
-        error: Whatever a call through the SDK raised.
-        where: The server's address, without secrets.
-    """
-    if isinstance(error, ModelError):
-        return error
-    kind = kind_of_failure(error)
-    status, wait = None, None
+    """The ``ModelError`` that says what ``error`` means; see ``http_failures.explained``."""
+    told = Told(words=_told(error) if isinstance(error, openai.APIError) else None)
     if isinstance(error, openai.APIStatusError):
-        status = error.status_code
         wait = retry_after_seconds(error.response.headers, time.time())
-    told = _told(error) if isinstance(error, openai.APIError) else None
-    message = sentence(error, kind, where, status=status, told=told)
-    return ModelError(kind, message, status=status, retry_after=wait)
+        told = Told(error.status_code, wait, told.words)
+    return explained(error, kind_of_failure(error), told, where=where)
 
 
 def kind_of_failure(error: Exception) -> ModelErrorKind:
