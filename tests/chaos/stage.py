@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 import os
 import random
-import shutil
 import signal
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from dragoman_bus.server import NatsServer, find_executable
+from dragoman_bus.server import NatsServer
+from tests.support.server_image import build_server_image
 
 __all__ = ["ClusterStage", "ServerStage", "Stage"]
 
@@ -120,7 +119,7 @@ class ClusterStage:
         from docker.types import IPAMConfig, IPAMPool
 
         self._client = docker.from_env()
-        self._build()
+        build_server_image(self._client, IMAGE)
         part = random.randrange(16, 250)
         subnet = f"10.213.{part}"
         self._network = self._client.networks.create(
@@ -189,16 +188,6 @@ class ClusterStage:
     async def _settled(self) -> None:
         """Give the node time to catch up: with one more away there is no majority."""
         await asyncio.sleep(3.0)
-
-    def _build(self) -> None:
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            shutil.copy(Path(find_executable()).resolve(), folder / "nats-server")
-            (folder / "nats-server").chmod(0o755)
-            (folder / "Dockerfile").write_text(
-                'FROM scratch\nCOPY nats-server /nats-server\nENTRYPOINT ["/nats-server"]\n'
-            )
-            self._client.images.build(path=place, tag=IMAGE, rm=True)
 
     def _start_node(self, number: int) -> Any:
         routes = ",".join(f"nats://{host}:6222" for host in self._hosts)

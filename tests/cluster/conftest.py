@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
-from dragoman_bus.server import find_executable
+from tests.support.server_image import build_server_image
 
 NODES = ("one", "two", "three")
 IMAGE = "dragoman-test-nats-server:latest"
@@ -40,22 +38,15 @@ class Cluster:
 
 
 @pytest.fixture(scope="session")
-def server_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+def server_image() -> str:
     """An image that holds the static server binary and nothing else."""
     import docker
 
-    folder = tmp_path_factory.mktemp("image")
-    shutil.copy(Path(find_executable()).resolve(), folder / "nats-server")
-    (folder / "nats-server").chmod(0o755)
-    (folder / "Dockerfile").write_text(
-        'FROM scratch\nCOPY nats-server /nats-server\nENTRYPOINT ["/nats-server"]\n'
-    )
     client = docker.from_env()
     try:
-        client.images.build(path=str(folder), tag=IMAGE, rm=True)
+        return build_server_image(client, IMAGE)
     finally:
         client.close()
-    return IMAGE
 
 
 @pytest.fixture
