@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from typing import Any
@@ -158,14 +159,15 @@ async def test_answers_in_a_session_of_the_openai_agents_sdk_outlive_the_process
 
     agent = makers.openai_agents(server.base_url, tools=[], output=None)
     for text in ("I am Ada", "Who am I?"):
-        wrapped = wrap(
-            agent,
-            f"helper{len(server.chats)}",
-            skill=f"help{len(server.chats)}",
-            session=lambda id: SQLiteSession(id, tmp_path / "sessions.db"),
-        )
-        bus = await serve(wrapped)
-        await bus.ask(next(iter(wrapped.skills)), text, context_id="one")
+        with contextlib.closing(SQLiteSession("one", tmp_path / "sessions.db")) as session:
+            wrapped = wrap(
+                agent,
+                f"helper{len(server.chats)}",
+                skill=f"help{len(server.chats)}",
+                session={"one": session}.__getitem__,
+            )
+            bus = await serve(wrapped)
+            await bus.ask(next(iter(wrapped.skills)), text, context_id="one")
 
     assert "I am Ada" in json.dumps(server.chats[1].body)
 
