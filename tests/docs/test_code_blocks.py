@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,9 +80,7 @@ def environment(nats_server: NatsServer) -> Iterator[dict[str, str]]:
         )
     ]
     try:
-        wait_for(
-            ("ls",), lambda answer: len(answer["agents"]) > len(AGENTS + PANEL), commands, made
-        )
+        wait_until_all_are_there(commands, made)
         wait_for(("task", "list"), lambda _: True, commands, made)
         yield made
     finally:
@@ -89,6 +88,31 @@ def environment(nats_server: NatsServer) -> Iterator[dict[str, str]]:
             agent.terminate()
         for agent in agents:
             agent.wait(20)
+
+
+def wait_until_all_are_there(commands: Path, environment: dict[str, str]) -> None:
+    """One program watches: asking again and again would cost more than the agents' start."""
+    watching = subprocess.Popen(
+        [commands / "dragoman", "ls", "--watch", "--json"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with watching:
+        timer = threading.Timer(60, watching.kill)
+        timer.start()
+        assert watching.stdout is not None
+        seen = next(
+            (
+                line
+                for line in watching.stdout
+                if len(json.loads(line)["agents"]) > len(AGENTS + PANEL)
+            ),
+            None,
+        )
+        timer.cancel()
+        watching.kill()
+    assert seen is not None, "not all example agents came to the bus"
 
 
 def wait_for(
