@@ -96,8 +96,14 @@ def family() -> Agent:
 @pytest.mark.parametrize("stored", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("at", [1, 2, 4])
 async def test_a_supervisor_that_dies_at_any_write_leaves_nothing_undone(
-    house: House, nats_server: NatsServer, at: int, stored: bool
+    house: House,
+    nats_server: NatsServer,
+    at: int,
+    stored: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # What the dead one had in hand comes to the next one sooner.
+    monkeypatch.setattr("dragoman_bus.supervisor.supervisor.ACK_WAIT_SECONDS", 1.0)
     crash = Crash(at, stored)
     transport = await NatsTransport.connect(NatsOptions.from_url(nats_server.url))
     dying = Supervisor(transport, SETTINGS, cancel_grace_seconds=1.0, lease_seconds=1.0)

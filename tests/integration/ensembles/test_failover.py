@@ -307,8 +307,7 @@ async def test_a_silent_member_leaves_another_one_time_to_answer(
     await play.member("quick", "b", price=1.0)
     await play.serve(make("steady", skill="guess", members=["hangs", "quick"]))
 
-    for _ in range(4):
-        result = await play.ask("steady", deadline=2.0)
+    for result in await asyncio.gather(*(play.ask("steady", deadline=2.0) for _ in range(4))):
         assert result.value == "b"
         # The caller's deadline made it late, so nobody is blamed.
         assert report_of(account_of(result), "hangs").code == "DEADLINE_EXCEEDED"
