@@ -11,7 +11,7 @@ from typing import Any
 
 from dragoman_agents.models.errors import ModelError, ModelErrorKind
 from dragoman_agents.models.openai_schemas import is_strict_schema
-from dragoman_agents.models.openai_wire import address_of, refused
+from dragoman_agents.models.openai_wire import refused
 from dragoman_agents.models.port import (
     Attachment,
     Event,
@@ -190,11 +190,11 @@ def _items(message: Message) -> Iterator[dict[str, Any]]:
 
 def _part(attachment: Attachment) -> dict[str, Any]:
     if attachment.is_image:
-        return {"type": "input_image", "image_url": address_of(attachment), "detail": "auto"}
+        return {"type": "input_image", "image_url": attachment.address, "detail": "auto"}
     if attachment.data is None:
         return {"type": "input_file", "file_url": attachment.uri}
     name = attachment.name or "file"
-    return {"type": "input_file", "filename": name, "file_data": address_of(attachment)}
+    return {"type": "input_file", "filename": name, "file_data": attachment.address}
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

@@ -7,7 +7,6 @@ not validate what a server sends, so a missing or mistyped member surfaces here 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,7 +30,6 @@ from dragoman_agents.models.wire_values import count_or_none, text_or_none
 
 __all__ = [
     "AnswerBuilder",
-    "address_of",
     "chat_arguments",
     "refused",
 ]
@@ -223,19 +221,11 @@ def _message(message: Message) -> dict[str, Any]:
 
 def _part(attachment: Attachment) -> dict[str, Any]:
     if attachment.is_image:
-        return {"type": "image_url", "image_url": {"url": address_of(attachment)}}
+        return {"type": "image_url", "image_url": {"url": attachment.address}}
     if attachment.data is None:
         raise ModelError("invalid", "a file is sent as bytes here, not as an address")
     name = attachment.name or "file"
-    return {"type": "file", "file": {"filename": name, "file_data": address_of(attachment)}}
-
-
-def address_of(attachment: Attachment) -> str:
-    """Where the attachment is; its bytes become a ``data:`` address."""
-    if attachment.data is None:
-        return attachment.uri or ""
-    encoded = base64.b64encode(attachment.data).decode()
-    return f"data:{attachment.media_type};base64,{encoded}"
+    return {"type": "file", "file": {"filename": name, "file_data": attachment.address}}
 
 
 def _wire_calls(calls: Iterable[ToolCall]) -> Iterable[dict[str, Any]]:

@@ -6,6 +6,7 @@ whether to retry, to ask another model, or to give up. An adapter never retries:
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Literal, Protocol, TypeAlias
@@ -101,6 +102,13 @@ class Attachment(Struct, frozen=True, kw_only=True):
     def is_image(self) -> bool:
         """Whether it is a picture; everything else is a file."""
         return self.media_type.startswith("image/")
+
+    @property
+    def address(self) -> str:
+        """Where the provider fetches it, or the bytes themselves as a ``data:`` address."""
+        if self.data is None:
+            return self.uri or ""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.data).decode()}"
 
 
 class Message(Struct, frozen=True, kw_only=True):

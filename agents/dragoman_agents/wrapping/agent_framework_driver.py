@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from dragoman_agents.models.port import Attachment
 from dragoman_agents.models.settings import family_of
 from dragoman_agents.wrapping.conversations import Conversation, Conversations
 from dragoman_agents.wrapping.port import Description, Options
@@ -43,16 +44,18 @@ class AgentFrameworkDriver:
                 or defaults.get("response_format")
             ),
             models=_models(self._agent, defaults.get("model")),
+            takes_attachments=True,
         )
 
     async def run(self, given: Any, run: Run) -> Any:
         """See ``Driver.run``."""
         async with self._conversations.turn(run.context_id) as conversation:
             options = {**self._options.run_options, "session": self._session(conversation, run)}
+            feed = _message(given, run.attachments) if run.attachments else given
             if run.streams:
-                response = await self._stream(given, options, run)
+                response = await self._stream(feed, options, run)
             else:
-                response = await self._agent.run(given, **options)
+                response = await self._agent.run(feed, **options)
             run.used(response.usage_details)
             run.check_whole(response.finish_reason, model=_served(response))
         if response.user_input_requests:
@@ -80,8 +83,8 @@ class AgentFrameworkDriver:
             conversation.memory = session
         return session
 
-    async def _stream(self, given: str, options: dict[str, Any], run: Run) -> Any:
-        stream = self._agent.run(given, stream=True, **options)
+    async def _stream(self, feed: Any, options: dict[str, Any], run: Run) -> Any:
+        stream = self._agent.run(feed, stream=True, **options)
         async with aclosing(_Closing(stream)):
             tools = 0
             async for update in stream:
@@ -90,6 +93,19 @@ class AgentFrameworkDriver:
                 else:
                     tools += 1
             return await stream.get_final_response()
+
+
+def _message(given: str, attachments: Sequence[Attachment]) -> Any:
+    """The prompt with its pictures and files, as the framework takes them."""
+    from agent_framework import Content, Message
+
+    contents = [
+        Content.from_uri(one.uri or "", media_type=one.media_type, name=one.name)
+        if one.data is None
+        else Content.from_data(one.data, one.media_type, name=one.name)
+        for one in attachments
+    ]
+    return Message("user", [*contents, Content.from_text(given)])
 
 
 class _Closing:

@@ -49,6 +49,7 @@ class CallableDriver:
             input_schema=self._signature.input_schema,
             output_schema=None if output == {"type": "string"} else output,
             text_input=self._signature.text_input,
+            takes_attachments=None if self._takes_context else False,
         )
 
     async def run(self, given: Any, run: Run) -> Any:

@@ -6,11 +6,13 @@ in its state. A graph with a checkpointer remembers: the conversation is the thr
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
 
+from dragoman_agents.models.port import Attachment
 from dragoman_agents.wrapping.conversations import Conversations
 from dragoman_agents.wrapping.port import Description, Options
 from dragoman_agents.wrapping.run import Run
@@ -47,7 +49,7 @@ class GraphDriver:
         name = getattr(self._graph, "name", None)
         name = None if name == "LangGraph" else name
         if self._takes_messages:
-            return Description(name=name)
+            return Description(name=name, takes_attachments=True)
         output = {} if self._options.answer is not None else _schema(self._graph, "output")
         return Description(
             name=name,
@@ -60,7 +62,10 @@ class GraphDriver:
         feed = given
         if self._takes_messages:
             # A repeated attempt replaces its message in the thread, by this id.
-            feed = {MESSAGES: [{"role": "user", "content": given, "id": run.task_id}]}
+            content: Any = given
+            if run.attachments:
+                content = [*map(_content, run.attachments), {"type": "text", "text": given}]
+            feed = {MESSAGES: [{"role": "user", "content": content, "id": run.task_id}]}
         meter = _meter()
         async with self._turns.turn(run.context_id):
             try:
@@ -109,6 +114,19 @@ class GraphDriver:
             return structured
         said = [_text(message) for message in state[MESSAGES] if message.type in ANSWERS]
         return said[-1] if said else ""
+
+
+def _content(attachment: Attachment) -> dict[str, Any]:
+    """A picture or file as a standard content block of LangChain."""
+    block: dict[str, Any] = {"type": "image" if attachment.is_image else "file"}
+    block["mime_type"] = attachment.media_type
+    if attachment.data is None:
+        block["url"] = attachment.uri
+    else:
+        block["base64"] = base64.b64encode(attachment.data).decode()
+    if attachment.name is not None and not attachment.is_image:
+        block["filename"] = attachment.name
+    return block
 
 
 def _configuration(theirs: Mapping[str, Any], run: Run, meter: Any) -> dict[str, Any]:

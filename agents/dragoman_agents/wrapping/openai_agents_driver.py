@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from dragoman_agents.models.port import Attachment
 from dragoman_agents.models.settings import family_of, is_openai
 from dragoman_agents.wrapping.conversations import Conversation, Conversations
 from dragoman_agents.wrapping.port import Description, Options
@@ -39,6 +40,7 @@ class OpenAIAgentsDriver:
             words=self._agent.handoff_description,
             output_schema=schema_of(output),
             models=facts,
+            takes_attachments=True,
         )
 
     async def run(self, given: Any, run: Run) -> Any:
@@ -65,10 +67,14 @@ class OpenAIAgentsDriver:
 
     def _feed(self, given: str, conversation: Conversation, run: Run) -> tuple[Any, dict[str, Any]]:
         options = dict(self._options.run_options)
+        content: Any = given
+        if run.attachments:
+            content = [*map(_content, run.attachments), {"type": "input_text", "text": given}]
+        new = [{"role": "user", "content": content}]
         if self._options.session is not None:
-            return given, {**options, "session": self._options.session(run.context_id)}
-        said = conversation.memory or []
-        return [*said, {"role": "user", "content": given}], options
+            feed = new if run.attachments else given
+            return feed, {**options, "session": self._options.session(run.context_id)}
+        return [*(conversation.memory or []), *new], options
 
     async def _whole(self, feed: Any, options: dict[str, Any], run: Run) -> Any:
         from agents import Runner
@@ -103,6 +109,16 @@ class OpenAIAgentsDriver:
         finally:
             run.used(result.context_wrapper.usage)
         return result
+
+
+def _content(attachment: Attachment) -> dict[str, Any]:
+    """A picture or file as the SDK takes it."""
+    if attachment.is_image:
+        return {"type": "input_image", "image_url": attachment.address, "detail": "auto"}
+    if attachment.data is None:
+        return {"type": "input_file", "file_url": attachment.address}
+    name = attachment.name or "file"
+    return {"type": "input_file", "file_data": attachment.address, "filename": name}
 
 
 def _is_guarded(holder: Any, seen: tuple[Any, ...] = ()) -> bool:

@@ -43,6 +43,8 @@ class Description(Struct, frozen=True, kw_only=True):
         output_schema: Of its answer, when that is not a text.
         text_input: The member of its input that a text fills.
         models: The models it asks.
+        takes_attachments: Whether it is given the pictures and files of a task; ``None`` when it
+            reads the task's message itself.
     """
 
     name: str | None = None
@@ -51,6 +53,7 @@ class Description(Struct, frozen=True, kw_only=True):
     output_schema: Mapping[str, Any] | None = None
     text_input: str | None = None
     models: Sequence[ModelFacts] = ()
+    takes_attachments: bool | None = False
 
 
 class Driver(Protocol):
@@ -70,7 +73,7 @@ class Driver(Protocol):
 
         Args:
             given: The prompt, or the input where the target has a schema of its own.
-            run: The task.
+            run: The task; its pictures and files go with the prompt.
         """
 
     async def aclose(self) -> None:

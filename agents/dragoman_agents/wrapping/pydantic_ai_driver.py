@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable
 from typing import Any
 
+from dragoman_agents.models.port import Attachment
 from dragoman_agents.models.settings import family_of
 from dragoman_agents.wrapping.conversations import Conversations
 from dragoman_agents.wrapping.port import Description, Options
@@ -37,6 +38,7 @@ class PydanticAIDriver:
             words=_words(self._agent),
             output_schema=None if schema == {"type": "string"} else schema,
             models=_models(self._agent.model),
+            takes_attachments=True,
         )
 
     async def run(self, given: Any, run: Run) -> Any:
@@ -51,7 +53,7 @@ class PydanticAIDriver:
         async with self._conversations.turn(run.context_id) as conversation:
             try:
                 result = await self._agent.run(
-                    given,
+                    [*map(_content, run.attachments), given] if run.attachments else given,
                     message_history=conversation.memory,
                     usage=used,
                     event_stream_handler=_Pieces(run) if run.streams else None,
@@ -88,6 +90,16 @@ class _Pieces:
                 await self._run.emit(event.part.content, message=step)
             elif event.event_kind == "part_delta" and event.delta.part_delta_kind == "text":
                 await self._run.emit(event.delta.content_delta, message=step)
+
+
+def _content(attachment: Attachment) -> Any:
+    """A picture or file as the framework takes it."""
+    from pydantic_ai import BinaryContent, DocumentUrl, ImageUrl
+
+    if attachment.data is not None:
+        return BinaryContent(data=attachment.data, media_type=attachment.media_type)
+    kind = ImageUrl if attachment.is_image else DocumentUrl
+    return kind(url=attachment.uri or "", media_type=attachment.media_type)
 
 
 def _words(agent: Any) -> str | None:

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType, structs
 
 from dragoman_agents.context import Context
 from dragoman_agents.models.errors import ModelError
+from dragoman_agents.models.port import Attachment
 from dragoman_agents.models.pricing import announced_cost
 from dragoman_agents.models.settings import family_of
 from dragoman_agents.wrapping.tokens import usage_of
@@ -32,10 +33,19 @@ class Run:
         streams: Whether pieces of text are for the caller.
         models: What is known of the models beforehand: who serves them, where the framework does
             not say, and what one costs, if there is only one.
+        attachments: Pictures and files that stand beside the prompt.
     """
 
-    def __init__(self, ctx: Context, *, streams: bool, models: Sequence[ModelFacts] = ()) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        *,
+        streams: bool,
+        models: Sequence[ModelFacts] = (),
+        attachments: Sequence[Attachment] = (),
+    ) -> None:
         self.ctx = ctx
+        self.attachments = tuple(attachments)
         self.streams = streams
         self._provider = models[0].provider if models else None
         self._price = models[0].price if len(models) == 1 else UNSET

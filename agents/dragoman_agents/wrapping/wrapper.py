@@ -10,14 +10,17 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from dragoman_agents.agent import Agent
+from dragoman_agents.attachments import attachments_of
 from dragoman_agents.context import Context
+from dragoman_agents.models.port import Attachment
 from dragoman_agents.names import token_of
 from dragoman_agents.prompts import render_prompt
 from dragoman_agents.wrapping.failures import explain
 from dragoman_agents.wrapping.port import Description, Driver, Options, Reader, SessionFactory
 from dragoman_agents.wrapping.run import Run
 from dragoman_agents.wrapping.schemas import json_value, schema_of
-from dragoman_bus.protocol.errors import NotConfigured
+from dragoman_bus.artifacts import ArtifactReference
+from dragoman_bus.protocol.errors import InvalidInput, NotConfigured
 from dragoman_bus.protocol.payloads import ModelFacts
 
 __all__ = ["wrap"]
@@ -170,11 +173,13 @@ class _Wrapped:
         self._driver = driver
         self._prompt = prompt
         self._has_input = told.input_schema is not None
+        self._takes_attachments = told.takes_attachments
         self._streams = stream and declared is None and answer is None
 
     async def run(self, input: Any, ctx: Context) -> Any:
         """Answer one task."""
-        run = Run(ctx, streams=self._streams, models=self._models)
+        attached = await self._attached(ctx)
+        run = Run(ctx, streams=self._streams, models=self._models, attachments=attached)
         given = input if self._has_input else render_prompt(self._prompt, input)
         try:
             value = await self._driver.run(given, run)
@@ -190,6 +195,20 @@ class _Wrapped:
             return value if isinstance(value, str) else json_value(value)
         # Raised out here, it drags no exception of an SDK along, whose text may hold a key.
         raise failure
+
+    async def _attached(self, ctx: Context) -> tuple[Attachment, ...]:
+        """The pictures and files of the task. What cannot be given on is refused, never dropped."""
+        if self._takes_attachments is None:
+            return ()
+
+        async def fetch(named: ArtifactReference) -> bytes:
+            # Not before it is needed: a bus in memory has no store.
+            return await ctx.artifacts.get(named)
+
+        attached = await attachments_of(ctx.message, fetch)
+        if attached and not self._takes_attachments:
+            raise InvalidInput(f"{ctx.agent} takes no pictures or files")
+        return attached
 
 
 def _driver(target: Any, options: Options) -> Driver:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
 import pytest
 
-from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent
+from dragoman_bus.protocol.a2a import Message, Part, Role, TaskArtifactUpdateEvent
 from dragoman_bus.protocol.errors import (
     DeadlineExceeded,
     TaskCanceled,
@@ -253,3 +254,36 @@ async def test_no_more_tasks_run_than_the_agent_has_slots(stage: Stage) -> None:
     await first.cancel()
 
     assert (await second.result()).text is not None
+
+
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(16)
+
+
+def asked_with(*parts: Part) -> Message:
+    text = Part(text="What is this?")
+    return Message(message_id="m-1", role=Role.USER, parts=[text, *parts])
+
+
+def attached(content: bytes, media_type: str, name: str) -> Part:
+    raw = base64.b64encode(content).decode()
+    return Part(raw=raw, media_type=media_type, filename=name)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_pictures_and_files_of_a_task_reach_the_model(stage: Stage, stream: bool) -> None:
+    bus = await stage.serve(stream=stream)
+    document = b"%PDF-1.7 a letter"
+    message = asked_with(
+        attached(PICTURE, "image/png", "picture.png"),
+        attached(document, "application/pdf", "letter.pdf"),
+        Part(url="https://example.com/cat.png", media_type="image/png"),
+    )
+    stage.server.answer_with(Reply(pieces=("A cat",)))
+
+    assert (await bus.ask("help", message)).text == "A cat"
+
+    sent = said(stage.server.chats[0].body)
+    assert "What is this?" in sent
+    assert f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}" in sent
+    assert base64.b64encode(document).decode() in sent
+    assert "https://example.com/cat.png" in sent

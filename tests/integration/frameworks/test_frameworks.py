@@ -11,6 +11,7 @@ import pytest
 from typing_extensions import TypedDict
 
 from dragoman_agents import wrap
+from dragoman_bus.protocol.a2a import Message, Part, Role
 from dragoman_bus.protocol.errors import NotConfigured, TaskFailed
 from tests.integration.frameworks import makers
 from tests.integration.frameworks.conftest import Serve
@@ -283,3 +284,19 @@ async def test_an_answer_can_be_read_off_the_frameworks_own_result(
     )
 
     assert (await bus.ask("help", "x")).value == {"name": "You said: x", "size": 2}
+
+
+async def test_pictures_go_with_a_session_too(server: OpenAIServer, serve: Serve) -> None:
+    from agents import SQLiteSession
+
+    session = SQLiteSession("talk")
+    agent = makers.openai_agents(server.base_url, tools=[], output=None)
+    bus = await serve(wrap(agent, "helper", skill="help", session=lambda _: session))
+    picture = Part(raw="aGVsbG8=", media_type="image/png")
+    message = Message(message_id="m", role=Role.USER, parts=[Part(text="What?"), picture])
+    await bus.ask("help", message)
+    await bus.ask("help", "And now?")
+
+    assert "data:image/png;base64,aGVsbG8=" in json.dumps(server.chats[0].body)
+    # The conversation remembers it.
+    assert "data:image/png;base64,aGVsbG8=" in json.dumps(server.chats[1].body)

@@ -19,8 +19,14 @@ import pytest
 
 from dragoman_agents import Agent, Context, serving, wrap
 from dragoman_bus import Bus
-from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent
-from dragoman_bus.protocol.errors import LocalError, NotConfigured, TaskCanceled, TaskFailed
+from dragoman_bus.protocol.a2a import Message, Part, Role, TaskArtifactUpdateEvent
+from dragoman_bus.protocol.errors import (
+    LocalError,
+    NotConfigured,
+    TaskCanceled,
+    TaskFailed,
+    TaskRejected,
+)
 from dragoman_bus.protocol.payloads import Cost, ModelFacts, Price, Usage
 from dragoman_bus.transports.memory import MemoryBroker
 
@@ -387,3 +393,17 @@ def test_no_framework_is_imported_to_wrap_a_function() -> None:
     )
 
     assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+async def test_pictures_for_a_function_that_cannot_see_them_are_refused(serve: Serve) -> None:
+    def describe(text: str, ctx: Context) -> str:
+        return f"{text} {len(ctx.message.parts)}"
+
+    picture = Part(raw="aGVsbG8=", media_type="image/png")
+    message = Message(message_id="m", role=Role.USER, parts=[Part(text="What?"), picture])
+    bus = await serve(wrap(shout))
+    with pytest.raises(TaskRejected, match="shout takes no pictures or files"):
+        await bus.ask("shout", message)
+
+    bus = await serve(wrap(describe))
+    assert (await bus.ask("describe", message)).value == "What? 2"
