@@ -56,6 +56,10 @@ class Skill:
         self.signature = signature
 
 
+MODES = ["text/plain", "application/json"]
+"""What every skill takes and gives, as media types."""
+
+
 class Agent:
     """A named set of skills.
 
@@ -155,6 +159,7 @@ class Agent:
         tags: Sequence[str] = (),
         text_input: str | None = None,
         examples: Sequence[str] = (),
+        input_modes: Sequence[str] = (),
     ) -> Callable[[Function], Function]: ...
 
     def skill(self, function: Any = None, **options: Any) -> Any:
@@ -184,11 +189,13 @@ class Agent:
         output_schema: dict[str, Any] | None = None,
         text_input: str | None = None,
         examples: Sequence[str] = (),
+        input_modes: Sequence[str] = (),
         foreign: bool = False,
     ) -> None:
         """Serve a function as a skill, with schemas given or read from its signature.
 
         With ``input_schema`` the function takes ``(input, ctx)``: the decoded input as one value.
+        ``input_modes`` are media types that it takes beside text and JSON, as in ``image/*``.
         ``foreign`` says that another participant wrote the schemas: they are judged within bounds.
 
         Raises:
@@ -218,6 +225,7 @@ class Agent:
             description=words,
             tags=list(tags),
             examples=list(examples) or UNSET,
+            input_modes=[*MODES, *input_modes] if input_modes else UNSET,
         )
         self.skills[id] = Skill(card, contract, signature)
 
@@ -242,7 +250,6 @@ class Agent:
 
     def card(self) -> AgentCard:
         """The A2A AgentCard."""
-        modes = ["text/plain", "application/json"]
         return AgentCard(
             name=self.name,
             description=self.description,
@@ -255,8 +262,8 @@ class Agent:
             ],
             version=self.version,
             capabilities=AgentCapabilities(streaming=True),
-            default_input_modes=modes,
-            default_output_modes=modes,
+            default_input_modes=MODES,
+            default_output_modes=MODES,
             skills=[skill.card for skill in self.skills.values()],
         )
 

@@ -30,6 +30,12 @@ from dragoman_bus.protocol.errors import LocalError, NotConfigured
 
 __all__ = ["build_agent", "declared_agent"]
 
+MODES: Mapping[str, tuple[str, ...]] = {
+    "image": ("image/*",),
+    "file": ("application/*", "audio/*", "text/*", "video/*"),
+}
+"""The media types of the kinds of attachments that a model takes."""
+
 
 def build_agent(declaration: AgentDeclaration) -> Agent:
     """The agent of one ``[[agents]]`` table, loaded from its module or made from its declaration.
@@ -84,6 +90,7 @@ def declared_agent(declaration: AgentDeclaration, *, adapter: ModelAdapter | Non
             input_schema=skill.input_schema,
             output_schema=skill.output_schema,
             text_input=skill.text_member,
+            input_modes=[mode for kind in settings.attachments for mode in MODES[kind]],
         )
     return agent
 

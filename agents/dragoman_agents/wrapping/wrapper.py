@@ -64,6 +64,7 @@ def wrap(
     version: str = "1.0.0",
     tags: Sequence[str] = (),
     examples: Sequence[str] = (),
+    input_modes: Sequence[str] = (),
     concurrency: int = 16,
     queue: int = 64,
     models: Sequence[ModelFacts] | None = None,
@@ -91,6 +92,7 @@ def wrap(
         version: The agent's own version.
         tags: Of the skill.
         examples: Texts that show what to ask.
+        input_modes: Media types that its model takes beside text, as in ``image/*``.
         concurrency: Tasks at once per instance.
         queue: Tasks that may wait per instance.
         models: What is said of its models; default: what the target tells. The provider of the
@@ -144,6 +146,7 @@ def wrap(
         description=description or told.words or f"Answers as {told.name or named}",
         tags=tags,
         examples=examples,
+        input_modes=input_modes,
         input_schema=input_schema,
         output_schema=wrapped.output_schema,
         text_input=(told.text_input if input is None else None) or _text(input_schema),

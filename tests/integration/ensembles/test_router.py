@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from dragoman_agents.ensembles.agents import Member, router
+from dragoman_agents import Agent, Context
+from dragoman_agents.ensembles.agents import Member, consensus, failover, router
 from dragoman_agents.models.errors import ModelError
+from dragoman_bus.protocol.a2a import Message, Part, Role
 from dragoman_bus.protocol.errors import TaskFailed
 from dragoman_bus.protocol.payloads import Cost
-from tests.support.ensemble_stage import Stage, account_of
+from tests.support.ensemble_stage import Stage, account_of, report_of
 
 pytestmark = pytest.mark.anyio
 
@@ -121,3 +125,36 @@ async def test_the_next_best_stands_in_when_the_chosen_one_fails(play: Stage) ->
 
     assert result.value == "two"
     assert "one failed: MODEL_OVERLOADED" in account_of(result).reason
+
+
+@pytest.mark.parametrize("make", [router, consensus, failover])
+async def test_pictures_go_to_members_that_say_they_take_them(
+    play: Stage, make: Callable[..., Agent]
+) -> None:
+    for name, modes in (("reader", []), ("viewer", ["image/*"])):
+        agent = Agent(name)
+
+        @agent.skill(input_modes=modes)
+        async def guess(text: str, ctx: Context) -> str:
+            play.calls.append(ctx.agent)
+            return f"{ctx.agent} saw {len(ctx.message.parts)} parts"
+
+        await play.serve(agent)
+    options = {} if make is consensus else {"fallback": "any"}
+    await play.serve(make("either", skill="guess", members=["reader", "viewer"], **options))
+    picture = Part(raw="aGVsbG8=", media_type="image/png")
+    message = Message(message_id="m", role=Role.USER, parts=[Part(text="What?"), picture])
+
+    result = await play.bus.ask("guess", message, agent="either", deadline=10.0)
+
+    assert result.value == "viewer saw 2 parts"
+    assert report_of(account_of(result), "reader").why == "it does not take image/png"
+    assert play.calls == ["viewer"]
+    # Its own card says what its members take, so that it can be one of another ensemble.
+    (view,) = await play.bus.discover(agent="either")
+    (card,) = [one for one in view.announce.card.skills if one.id == "guess"]
+    assert card.input_modes == ["text/plain", "application/json", "image/*"]
+    # Where nobody says so, all may be asked: they may read the message by themselves.
+    sound = Part(raw="aGVsbG8=", media_type="audio/wav")
+    message = Message(message_id="n", role=Role.USER, parts=[Part(text="What?"), sound])
+    assert (await play.bus.ask("guess", message, agent="either", deadline=10.0)).value

@@ -355,6 +355,8 @@ async def test_pictures_in_the_message_reach_a_model_that_takes_them(
     there = Part(url="https://example.com/cat.png", media_type="image/png")
     server.answer_with(Reply(pieces=("A cat",)))
     assert (await bus.ask("summarize", with_files(PICTURE, there))).text == "A cat"
+    (view,) = await bus.discover(skill="summarize")
+    assert "image/*" in (view.announce.card.skills[0].input_modes or [])
     assert server.chats[0].body["messages"][-1]["content"] == [
         {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lGODlh"}},
         {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}},

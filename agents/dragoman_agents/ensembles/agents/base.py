@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 from msgspec import UnsetType
 
-from dragoman_agents.agent import Agent
+from dragoman_agents.agent import MODES, Agent
 from dragoman_agents.configuration.ensembles import SharedTable
 from dragoman_agents.context import Context
 from dragoman_agents.ensembles.agents.calling import Calls
@@ -22,6 +23,7 @@ from dragoman_agents.ensembles.agents.learning import FeedbackResult, Learning
 from dragoman_agents.ensembles.agents.members import (
     ENSEMBLE_TAG,
     Roster,
+    able_to_take,
     as_members,
 )
 from dragoman_agents.ensembles.agents.spending import BYTES_PER_TOKEN, Spending
@@ -103,8 +105,8 @@ class Ensemble(ABC, Generic[Table]):
         """Take over the members' contract, and what was learned before."""
         await bus.directory()
         if self.contract is None:
-            self.contract = await self._members_contract(bus)
-            self._offer(self.contract, foreign=True)
+            self.contract, modes = await self._members_contract(bus)
+            self._offer(self.contract, modes, foreign=True)
         if self.learning is not None:
             await self.learning.start(bus)
 
@@ -125,6 +127,8 @@ class Ensemble(ABC, Generic[Table]):
         members, missing = await self.roster.present(
             ctx.bus, above=ctx.above, contract=self.contract
         )
+        members, unfit = able_to_take(members, ctx.message)
+        missing += unfit
         spending = Spending(
             ctx,
             self.table.unknown_price,
@@ -156,7 +160,9 @@ class Ensemble(ABC, Generic[Table]):
 
         self.agent.add_skill(FEEDBACK, feedback, tags=[ENSEMBLE_TAG])
 
-    def _offer(self, contract: Contract, *, foreign: bool = False) -> None:
+    def _offer(
+        self, contract: Contract, modes: Sequence[str] = (), *, foreign: bool = False
+    ) -> None:
         text_input = contract.text_input
         self.agent.add_skill(
             self.table.own_skill,
@@ -166,11 +172,15 @@ class Ensemble(ABC, Generic[Table]):
             input_schema=contract.input_schema,
             output_schema=contract.output_schema,
             text_input=None if isinstance(text_input, UnsetType) else text_input,
+            input_modes=modes,
             foreign=foreign,
         )
 
-    async def _members_contract(self, bus: Bus) -> Contract:
-        """The contract of the first member that is there; waits until one is."""
+    async def _members_contract(self, bus: Bus) -> tuple[Contract, list[str]]:
+        """The contract of the first member that is there; waits until one is.
+
+        And what members say that they take beside text and JSON.
+        """
         directory = await bus.directory()
         words = asyncio.get_running_loop().call_later(WAIT_WORDS_SECONDS, self._say_waiting)
         try:
@@ -179,7 +189,9 @@ class Ensemble(ABC, Generic[Table]):
             words.cancel()
         contract = self._contract_among(views)
         assert contract is not None
-        return contract
+        members, _ = self.roster.among(views)
+        modes = {mode for member in members for mode in member.modes}
+        return contract, sorted(modes - set(MODES))
 
     def _contract_among(self, views: list[AgentView]) -> Contract | None:
         members, _ = self.roster.among(views)

@@ -13,11 +13,20 @@ from msgspec import UNSET, Struct, UnsetType
 
 from dragoman_agents.configuration.ensembles import MemberTable
 from dragoman_bus.client import Bus
+from dragoman_bus.protocol.a2a import Message
 from dragoman_bus.protocol.payloads import Contract, Cost, ModelFacts, ModelIdentity
 from dragoman_bus.registry.view import AgentView
 from dragoman_bus.validation.difference import compare_schemas
 
-__all__ = ["ENSEMBLE_TAG", "Member", "MemberView", "Missing", "Roster", "as_members"]
+__all__ = [
+    "ENSEMBLE_TAG",
+    "Member",
+    "MemberView",
+    "Missing",
+    "Roster",
+    "able_to_take",
+    "as_members",
+]
 
 ENSEMBLE_TAG = "ensemble"
 """The tag of a skill that is served by an ensemble (ENS-2)."""
@@ -58,6 +67,7 @@ class MemberView(Struct, frozen=True, kw_only=True):
         models: What it says of its models.
         contract: That of the skill.
         tags: Those of the skill.
+        modes: Media types that the skill says it takes, as in ``image/*``.
         load: Part of its slots that are taken; above 1 when tasks wait.
         started_at: When the youngest of its instances started, RFC 3339; empty when none is there.
     """
@@ -66,6 +76,7 @@ class MemberView(Struct, frozen=True, kw_only=True):
     models: tuple[ModelFacts, ...] = ()
     contract: Contract | None = None
     tags: frozenset[str] = frozenset()
+    modes: frozenset[str] = frozenset()
     load: float = 0.0
     started_at: str = ""
 
@@ -89,6 +100,13 @@ class MemberView(Struct, frozen=True, kw_only=True):
         if model is None:
             return None
         return f"{model.provider}/{model.model or model.family}"
+
+    def takes(self, media_types: Iterable[str]) -> bool:
+        """Whether it says that it takes all of these."""
+        return all(
+            media_type in self.modes or f"{media_type.partition('/')[0]}/*" in self.modes
+            for media_type in media_types
+        )
 
     @property
     def context_window(self) -> int | None:
@@ -232,6 +250,23 @@ class Roster:
         )
 
 
+def able_to_take(
+    members: Sequence[MemberView], message: Message
+) -> tuple[list[MemberView], list[Missing]]:
+    """Those that take the pictures and files of a message, if any says so; else all."""
+    media_types = {
+        part.media_type
+        for part in message.parts
+        if not (isinstance(part.raw, UnsetType) and isinstance(part.url, UnsetType))
+        and not isinstance(part.media_type, UnsetType)
+    }
+    able = [member for member in members if member.takes(media_types)]
+    if not able:
+        return list(members), []
+    why = f"it does not take {', '.join(sorted(media_types))}"
+    return able, [Missing(one.name, why) for one in members if one not in able]
+
+
 def as_members(members: Sequence[str | MemberTable | Member]) -> tuple[Member, ...]:
     """Members as they are named in code or in a file."""
     return tuple(
@@ -264,6 +299,7 @@ def _member_view(member: Member, views: Sequence[AgentView], skill: str) -> Memb
         models=() if announce.models is UNSET else tuple(announce.models or ()),
         contract=views[-1].contract(skill),
         tags=_tags(views[-1], skill),
+        modes=_modes(views[-1], skill),
         load=busy / slots if slots else 0.0,
         started_at=max((lease.started_at for lease in leases), default=""),
     )
@@ -305,6 +341,11 @@ def _is_compatible(pair: _Pair) -> bool:
     return not any(
         one.breaks and not one.pointer.endswith("/additionalProperties") for one in [*taken, *given]
     )
+
+
+def _modes(view: AgentView, skill: str) -> frozenset[str]:
+    skills = [one for one in view.announce.card.skills if one.id == skill]
+    return frozenset(mode for one in skills for mode in one.input_modes or ())
 
 
 def _tags(view: AgentView, skill: str) -> frozenset[str]:
