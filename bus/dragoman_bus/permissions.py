@@ -82,6 +82,8 @@ def agent_permissions(announce: AnnounceData, *, delegates: bool = False) -> Per
         *(f"{PREFIX}.evt.*.{kind}" for kind in LOG_KINDS if kind != "submit"),
         *(f"{PREFIX}.dlq.{skill}.*" for skill in skills),
         f"{PREFIX}.turn.*.*",
+        # Whoever comes upon a task that another instance holds asks that one (DUR-86).
+        f"{PREFIX}.inst.*.get",
         *_direct_get(LOG_STREAM),
         f"$O.{ARTIFACT_BUCKET}.>",
         *_direct_get(ARTIFACT_STREAM),
@@ -97,7 +99,7 @@ def agent_permissions(announce: AnnounceData, *, delegates: bool = False) -> Per
     ]
     if delegates:
         publish += [f"{PREFIX}.{kind}.*" for kind in ("rpc", "skill", "ask")]
-        publish += [f"{PREFIX}.inst.*.{operation}" for operation in _CALLS]
+        publish += [f"{PREFIX}.inst.*.{operation}" for operation in _CALLS if operation != "get"]
         publish += [f"{PREFIX}.evt.*.submit", f"{PREFIX}.task.>", f"{PREFIX}.timer.*.deadline"]
         publish += [f"$JS.API.STREAM.INFO.{LOG_STREAM}"]
         subscribe += [f"$KV.{REGISTRY_BUCKET}.>", f"{PREFIX}.live.*.*"]

@@ -6,7 +6,9 @@ server refuses it when it knows too little; what to do then is for the writer to
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Iterable
 
 from dragoman_bus.durable.layout import LOG_STREAM
@@ -22,6 +24,9 @@ __all__ = ["LogStore", "entry_of", "fold_in"]
 logger = logging.getLogger("dragoman.durable")
 
 PAGE = 500
+STALE_SECONDS = 0.05
+BEHIND_SECONDS = 2.0
+"""How long a node of a cluster may lag behind what is known to be stored."""
 
 
 def entry_of(stored: Stored) -> LogEntry | None:
@@ -74,11 +79,15 @@ class LogStore:
         """Fold into ``log`` what follows, at least through a position that is known to be stored.
 
         Raises:
-            RequestTimeout: the node that was read from has yet to hear of it.
+            RequestTimeout: the node that is read from does not hear of it.
         """
+        patience = time.monotonic() + BEHIND_SECONDS
         await self.read(log.task_id, into=log)
-        if log.position < position:
-            raise RequestTimeout(f"the log lacks entry {position} yet", task_id=log.task_id)
+        while log.position < position:
+            if time.monotonic() > patience:
+                raise RequestTimeout(f"the log lacks entry {position} yet", task_id=log.task_id)
+            await asyncio.sleep(STALE_SECONDS)
+            await self.read(log.task_id, into=log)
 
     async def entries(self, task_id: str, *, after: int = 0) -> list[LogEntry]:
         """The valid entries of a task's log above a position."""

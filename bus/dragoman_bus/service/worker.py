@@ -24,6 +24,7 @@ from dragoman_bus.protocol.subjects import TASK_CLASSES
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.service.durable_job import DurableJob
 from dragoman_bus.service.filling import Filling
+from dragoman_bus.service.holding import is_at_work
 from dragoman_bus.service.instance import Instance
 from dragoman_bus.service.intake import check_submission
 from dragoman_bus.service.log_stream import Fenced, LogStream
@@ -37,6 +38,7 @@ logger = logging.getLogger("dragoman.service")
 CLAIM_AFTER_SECONDS = 0.05
 PROGRESS_PER_ACK_WAIT = 4
 LONGEST_INTERVAL_SECONDS = 1.0
+LONGEST_RETURN_SECONDS = 60.0
 REFUSED_ELSEWHERE = ("UNKNOWN_SKILL", "EXTENSION_REQUIRED", "CONTRACT_MISMATCH")
 
 
@@ -51,6 +53,7 @@ class Worker:
 
     def __init__(self, transport: Transport, instance: Instance, *, ack_wait: float = 30.0) -> None:
         self.instance = instance
+        self._transport = transport
         self._streams = transport.streams()
         self._store = LogStore(self._streams)
         # Whoever made the queues decided on the wait; once a second is enough for any of them.
@@ -113,7 +116,7 @@ class Worker:
     async def _run(self, job: DurableJob) -> None:
         if self.instance.shelf.find(job.task_id) is not None:
             # A second queue message for a task that runs here already.
-            await job.pulled.reject(delay=self._interval)
+            await self._return(job.pulled)
             return
         job.take_over()
         self.instance.admit(job)
@@ -142,9 +145,21 @@ class Worker:
         if log.ended:
             await pulled.acknowledge()
             return None
+        if await self._is_at_work(log):
+            await self._return(pulled)
+            return None
         job = DurableJob(log, pulled, self._store, self.instance.sender)
         job.trace = trace_of(message)
         return job if await self._acceptable(job, log, pulled) else None
+
+    async def _is_at_work(self, log: LogFold) -> bool:
+        """Whether the message is one too many, since a worker does the task (DUR-86)."""
+        here = log.task_id in self.instance.shelf.running
+        return here or await is_at_work(self._transport, self.instance.sender, log)
+
+    async def _return(self, pulled: Pulled) -> None:
+        """Give back what others are to have, each time for longer: deliveries are counted."""
+        await pulled.reject(delay=min(LONGEST_RETURN_SECONDS, self._interval * pulled.delivery))
 
     def _submission(self, pulled: Pulled) -> TaskSubmit | None:
         try:
@@ -160,7 +175,7 @@ class Worker:
             ending = self._verdict(log)
         except RemoteError:
             # Another agent of this skill may be able to.
-            await pulled.reject(delay=self._interval)
+            await self._return(pulled)
             return False
         if ending is None and not _is_first(pulled, log.task_id):
             try:
