@@ -19,6 +19,7 @@ from dragoman_bus.artifacts.naming import ArtifactReference
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.errors import LocalError, PayloadTooLarge, RevisionConflict
 from dragoman_bus.protocol.timestamps import format_timestamp
+from dragoman_bus.transports.lagging import seen
 from dragoman_bus.transports.port import Transport
 from dragoman_bus.transports.streams import Expectation, Page, Record, StreamSettings
 
@@ -114,19 +115,19 @@ class ArtifactStore:
             LocalError: ``ARTIFACT_NOT_FOUND`` when it is not stored, or no longer;
                 ``ARTIFACT_CORRUPT`` at the end, when what came has another digest.
         """
-        found = await self._found(reference.digest)
+        found = await seen(lambda: self._found(reference.digest), bool)
         if found is None:
             raise _not_found(reference)
         facts = found[0]
         self._check_size(facts.size)
-        seen, count = hashlib.sha256(), 0
+        hashed, count = hashlib.sha256(), 0
         async for piece in self._chunks(facts):
-            seen.update(piece)
+            hashed.update(piece)
             count += len(piece)
             yield piece
         if facts.size and not count:
             raise _not_found(reference)
-        if f"sha256:{seen.hexdigest()}" != reference.digest:
+        if f"sha256:{hashed.hexdigest()}" != reference.digest:
             raise LocalError(
                 f"{count} bytes came of artifact {reference.digest}, and they are not it",
                 code="ARTIFACT_CORRUPT",

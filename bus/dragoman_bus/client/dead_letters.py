@@ -30,6 +30,7 @@ from dragoman_bus.protocol.messages import TaskDeadLetter, TaskOutbox, TaskSettl
 from dragoman_bus.protocol.payloads import Limits, SubmitData
 from dragoman_bus.protocol.subjects import dead_letter_subject, log_subject
 from dragoman_bus.protocol.timestamps import format_timestamp
+from dragoman_bus.transports.lagging import seen
 from dragoman_bus.transports.streams import Expectation, Record, Stored
 
 __all__ = ["DeadLetter", "DeadLetters"]
@@ -94,8 +95,7 @@ class DeadLetters:
         Raises:
             TaskRejected: ``TASK_NOT_FOUND``: the task has none.
         """
-        page = await self._store.streams.read(LOG_STREAM, dead_letter_subject("*", task_id))
-        letters = [stored for stored in page.messages if _is_letter(stored)]
+        letters = await seen(lambda: self._letters_of(task_id), bool)
         if letters:
             settlements = await self._settlements(letters)
             letter = _letter(letters[-1], settlements.get(letters[-1].subject))
@@ -104,6 +104,10 @@ class DeadLetters:
         raise TaskRejected(
             f"task {task_id} has no dead letter", code="TASK_NOT_FOUND", task_id=task_id
         )
+
+    async def _letters_of(self, task_id: str) -> list[Stored]:
+        page = await self._store.streams.read(LOG_STREAM, dead_letter_subject("*", task_id))
+        return [stored for stored in page.messages if _is_letter(stored)]
 
     async def drop(self, task_id: str, *, reason: str = "") -> None:
         """Settle a dead letter without doing anything.

@@ -45,6 +45,7 @@ from dragoman_bus.protocol.messages import (
 )
 from dragoman_bus.protocol.payloads import CancelData, Contract, ReplyData
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
+from dragoman_bus.transports.lagging import seen
 from dragoman_bus.transports.port import Transport
 
 __all__ = ["DurableTask", "updates_of"]
@@ -201,7 +202,7 @@ class DurableTask:
         Raises:
             TaskRejected: ``TASK_NOT_WAITING`` when it asked nothing, or was answered.
         """
-        log = await self.refresh()
+        log = await seen(self.refresh, lambda log: log.ended or log.waits_for_reply)
         if not log.waits_for_reply:
             raise self._not_waiting()
         message = (
@@ -229,7 +230,7 @@ class DurableTask:
         Raises:
             TaskRejected: ``TASK_NOT_FOUND`` when there is no such task.
         """
-        return self._found(await self._store.read(self.task_id, into=self._log))
+        return self._found(await self._store.find(self._log))
 
     def abandon(self, reason: str = "") -> None:
         """Nothing: a durable task goes on without whoever asked for it."""

@@ -17,6 +17,7 @@ from dragoman_bus.protocol.errors import DragomanError
 from dragoman_bus.protocol.messages import TaskSubmit
 from dragoman_bus.protocol.subjects import live_subject
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
+from dragoman_bus.transports.lagging import seen
 from dragoman_bus.transports.port import Delivery, Subscription, Transport
 from dragoman_bus.transports.streams import Stored
 
@@ -63,7 +64,8 @@ class LogReader:
 
     async def __aenter__(self) -> LogReader:
         # One connection keeps the order: the server has the subscription before it reads.
-        await asyncio.gather(self._listen(), self._read())
+        read = seen(self._read, lambda _: self.log.submission is not None)
+        await asyncio.gather(self._listen(), read)
         self._begin()
         return self
 

@@ -7,6 +7,7 @@ server refuse this one; then the log is read and judged anew.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 
 from dragoman_bus.durable.claiming import claim, know
@@ -22,7 +23,7 @@ from dragoman_bus.protocol.tasklog import LogFold
 __all__ = ["children_to_cancel", "close_task", "open_children"]
 
 MAXIMUM_IN_BATCH = 500
-STALE_SECONDS = 0.05
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 2.0
 
 
 async def close_task(
@@ -37,9 +38,9 @@ async def close_task(
     ended or unknown task. ``None`` leaves the task as it is.
 
     Raises:
-        BusUnavailable, RequestTimeout, StreamFull: try again later.
+        BusUnavailable, RequestTimeout, StreamFull, RevisionConflict: try again later.
     """
-    log = LogFold(task_id)
+    log, pause = LogFold(task_id), FIRST_PAUSE_SECONDS
     while True:
         await store.read(task_id, into=log)
         if log.submission is None or log.ended:
@@ -51,8 +52,12 @@ async def close_task(
             if await _hold(store, sender, log, ending):
                 await _end_held(store, sender, log, ending)
         except RevisionConflict:
-            # Perhaps the node that was read from is behind.
-            await asyncio.sleep(STALE_SECONDS)
+            if pause > LONGEST_PAUSE_SECONDS:
+                raise
+            # Somebody else decides, whom this one must not be in the way of for ever; or the node
+            # that was read from is behind.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause *= 2
 
 
 async def _end_held(store: LogStore, sender: Sender, log: LogFold, ending: Ending) -> None:

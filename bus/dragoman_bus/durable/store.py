@@ -6,9 +6,7 @@ server refuses it when it knows too little; what to do then is for the writer to
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Iterable
 
 from dragoman_bus.durable.layout import LOG_STREAM
@@ -17,6 +15,7 @@ from dragoman_bus.protocol.errors import ProtocolError, RequestTimeout
 from dragoman_bus.protocol.messages import Envelope, TaskFinal, TaskStatusUpdate
 from dragoman_bus.protocol.subjects import log_subject, parse_log_subject
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
+from dragoman_bus.transports.lagging import seen
 from dragoman_bus.transports.streams import Expectation, Record, Stored, Streams
 
 __all__ = ["LogStore", "entry_of", "fold_in"]
@@ -24,9 +23,6 @@ __all__ = ["LogStore", "entry_of", "fold_in"]
 logger = logging.getLogger("dragoman.durable")
 
 PAGE = 500
-STALE_SECONDS = 0.05
-BEHIND_SECONDS = 2.0
-"""How long a node of a cluster may lag behind what is known to be stored."""
 
 
 def entry_of(stored: Stored) -> LogEntry | None:
@@ -75,19 +71,21 @@ class LogStore:
             fold_in(fold, stored)
         return fold
 
+    async def find(self, log: LogFold) -> LogFold:
+        """Fold into ``log`` what follows; of a task that somebody expects to be there."""
+        return await seen(
+            lambda: self.read(log.task_id, into=log), lambda log: log.submission is not None
+        )
+
     async def read_through(self, log: LogFold, position: int) -> None:
         """Fold into ``log`` what follows, at least through a position that is known to be stored.
 
         Raises:
             RequestTimeout: the node that is read from does not hear of it.
         """
-        patience = time.monotonic() + BEHIND_SECONDS
-        await self.read(log.task_id, into=log)
-        while log.position < position:
-            if time.monotonic() > patience:
-                raise RequestTimeout(f"the log lacks entry {position} yet", task_id=log.task_id)
-            await asyncio.sleep(STALE_SECONDS)
-            await self.read(log.task_id, into=log)
+        await seen(lambda: self.read(log.task_id, into=log), lambda log: log.position >= position)
+        if log.position < position:
+            raise RequestTimeout(f"the log lacks entry {position} yet", task_id=log.task_id)
 
     async def entries(self, task_id: str, *, after: int = 0) -> list[LogEntry]:
         """The valid entries of a task's log above a position."""

@@ -41,6 +41,7 @@ from dragoman_bus.protocol.subjects import (
 )
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.protocol.timestamps import parse_timestamp
+from dragoman_bus.transports.lagging import seen
 from dragoman_bus.transports.streams import Expectation, Record, Streams
 
 __all__ = [
@@ -208,7 +209,10 @@ async def correct_timer(store: LogStore, sender: Sender, data: SubmitData) -> No
 
 async def _known(store: LogStore, data: SubmitData) -> LogFold:
     """The task that has this id already, if it is the same."""
-    known = await store.read(data.task_id)
+    known = await seen(
+        lambda: store.read(data.task_id),
+        lambda log: log.submission is not None or log.cancel is not None,
+    )
     if known.submission is None:
         if known.cancel is None:
             # The node that was read from has yet to hear of what the leader has stored.

@@ -23,6 +23,7 @@ from dragoman_bus.protocol.errors import (
     StreamFull,
 )
 from dragoman_bus.protocol.messages import Envelope
+from dragoman_bus.transports.lagging import seen
 from dragoman_bus.transports.streams import Record
 
 __all__ = ["patiently", "persist"]
@@ -51,7 +52,9 @@ async def persist(
     try:
         return await patiently(lambda: store.streams.append(LOG_STREAM, *records), task_id)
     except RevisionConflict:
-        return await patiently(lambda: _stored_before(store, task_id, message), task_id)
+        expect = records[0].expect
+        spine = 0 if expect is None else expect.position
+        return await patiently(lambda: _stored_before(store, task_id, message, spine), task_id)
 
 
 async def patiently(work: Callable[[], Awaitable[Value]], task_id: str) -> Value:
@@ -79,9 +82,18 @@ def _is_hopeless(error: DragomanError, seconds: float) -> bool:
     return error.code == "PERMISSION_DENIED" or not error.retryable
 
 
-async def _stored_before(store: LogStore, task_id: str, message: Envelope) -> int | None:
-    """The position of ``message`` if it is the last entry of the spine, or an update before it."""
-    for entry in reversed(await store.entries(task_id)):
+async def _stored_before(
+    store: LogStore, task_id: str, message: Envelope, spine: int
+) -> int | None:
+    """The position of ``message`` if it is the last entry of the spine, or an update before it.
+
+    The spine has an entry above ``spine``, perhaps this one: without it nothing is known.
+    """
+    entries = await seen(
+        lambda: store.entries(task_id),
+        lambda entries: any(entry.kind == "state" and entry.position > spine for entry in entries),
+    )
+    for entry in reversed(entries):
         stored = entry.message
         if (stored.id, stored.source) == (message.id, message.source):
             return entry.position if type(stored) is type(message) else None

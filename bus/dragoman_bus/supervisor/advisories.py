@@ -22,6 +22,7 @@ from dragoman_bus.protocol.errors import ProtocolError
 from dragoman_bus.protocol.messages import TaskSubmit
 from dragoman_bus.protocol.subjects import PREFIX, is_token
 from dragoman_bus.protocol.tasklog import LogFold
+from dragoman_bus.supervisor.intake import UNKNOWN_DELIVERIES, UNKNOWN_SECONDS, Later
 from dragoman_bus.transports.streams import Pulled
 
 __all__ = ["Advisories"]
@@ -48,7 +49,11 @@ class Advisories:
         self._sender = sender
 
     async def handle(self, pulled: Pulled) -> None:
-        """End the task of one advisory, unless it has ended or somebody works on it."""
+        """End the task of one advisory, unless it has ended.
+
+        Raises:
+            Later: the node that was read from may be behind (DUR-57).
+        """
         try:
             advisory = msgspec.json.decode(pulled.data, type=_Advisory)
         except msgspec.DecodeError as error:
@@ -73,7 +78,9 @@ class Advisories:
                 TaskState.FAILED, error=error_object("AGENT_LOST", words, side_effects="possible")
             )
 
-        await close_task(self._store, self._sender, task_id, judge)
+        log = await close_task(self._store, self._sender, task_id, judge)
+        if log.submission is None and pulled.delivery < UNKNOWN_DELIVERIES:
+            raise Later(UNKNOWN_SECONDS)
 
     async def _message(self, position: int) -> TaskSubmit | None:
         page = await self._store.streams.read(

@@ -33,7 +33,7 @@ from dragoman_bus.protocol.messages import (
 from dragoman_bus.protocol.payloads import CancelData
 from dragoman_bus.protocol.subjects import event_subject, instance_subject
 from dragoman_bus.protocol.tasklog import LogFold
-from dragoman_bus.supervisor.intake import Later
+from dragoman_bus.supervisor.intake import UNKNOWN_DELIVERIES, UNKNOWN_SECONDS, Later
 from dragoman_bus.transports.port import Transport
 from dragoman_bus.transports.streams import Pulled
 
@@ -43,7 +43,6 @@ logger = logging.getLogger("dragoman.supervisor")
 
 CANCEL_GRACE_SECONDS = 10.0
 INSTANCE_SECONDS = 2.0
-UNKNOWN_DELIVERIES = 5
 STALE_SECONDS = 0.2
 
 
@@ -92,7 +91,7 @@ class Controls:
         if log.submission is None:
             if delivery < UNKNOWN_DELIVERIES:
                 # A child is noted before it is submitted, so its cancel may be first.
-                raise Later(1.0)
+                raise Later(UNKNOWN_SECONDS)
             return
         # The worker first: a child's end would look to it like a failure of its own.
         if not log.ended and log.worker:

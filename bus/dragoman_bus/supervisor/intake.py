@@ -13,13 +13,15 @@ from collections.abc import Awaitable, Callable
 from dragoman_bus.protocol.errors import DragomanError
 from dragoman_bus.transports.streams import Pulled, Puller, QueueSettings, Streams
 
-__all__ = ["Intake", "Later"]
+__all__ = ["UNKNOWN_DELIVERIES", "UNKNOWN_SECONDS", "Intake", "Later"]
 
 logger = logging.getLogger("dragoman.supervisor")
 
 CONCURRENCY = 64
 RETRY_SECONDS = 1.0
 DEFECT_SECONDS = 30.0
+UNKNOWN_DELIVERIES, UNKNOWN_SECONDS = 10, 1.0
+"""How often a message about a task that is not known comes again, and after how long."""
 
 
 class Later(Exception):

@@ -19,7 +19,7 @@ from dragoman_bus.protocol.error_objects import error_object
 from dragoman_bus.protocol.errors import DragomanError
 from dragoman_bus.protocol.subjects import due_subject
 from dragoman_bus.protocol.tasklog import LogFold
-from dragoman_bus.supervisor.intake import Later
+from dragoman_bus.supervisor.intake import UNKNOWN_DELIVERIES, UNKNOWN_SECONDS, Later
 from dragoman_bus.transports.streams import Pulled
 
 __all__ = ["Timers"]
@@ -54,6 +54,9 @@ class Timers:
         )
         if log.ended:
             await self._forget(task_id)
+        if log.submission is None and pulled.delivery < UNKNOWN_DELIVERIES:
+            # The node that was read from may be behind (DUR-57), or nobody has submitted it.
+            raise Later(UNKNOWN_SECONDS)
         if log.ended or log.submission is None or log.deadline is None:
             return
         if self._overdue(log):

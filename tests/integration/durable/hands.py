@@ -29,6 +29,7 @@ class Hands:
 
     def __init__(self, transport: Transport, name: str = "hands-1") -> None:
         self.lost = asyncio.Event()
+        self.transport = transport
         self._streams = transport.streams()
         self.store = LogStore(self._streams)
         self.sender = Sender(agent_source("hands", name), time.time, new_identifier)

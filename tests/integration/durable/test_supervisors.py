@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -15,8 +14,9 @@ from dragoman_bus.protocol.errors import BusUnavailable, StreamFull, TaskFailed
 from dragoman_bus.server import NatsServer
 from dragoman_bus.supervisor import Supervisor, room, supervising
 from dragoman_bus.transports.nats import NatsOptions, NatsTransport
-from dragoman_bus.transports.streams import Page, Record, Stored
+from dragoman_bus.transports.streams import Record
 from tests.integration.durable.conftest import SETTINGS, House
+from tests.support.lagging import behind
 
 pytestmark = pytest.mark.anyio
 
@@ -149,24 +149,6 @@ async def test_a_supervisor_that_dies_at_any_write_leaves_nothing_undone(
         follow_up = bus.durable.task((await handing.result()).text)
         while not (await bus.durable.store.read(follow_up.task_id)).ended:
             await asyncio.sleep(0.1)
-
-
-def behind(transport: NatsTransport, seconds: float) -> None:
-    """Let every read of a connection be answered by a node that is so far behind."""
-    streams = transport.streams()
-    read, last = streams.read, streams.last
-
-    def known(messages: list[Stored]) -> list[Stored]:
-        return [message for message in messages if message.time < time.time() - seconds]
-
-    async def read_behind(stream: str, pattern: str, **options: int) -> Page:
-        page = await read(stream, pattern, **options)
-        return Page(known(page.messages), page.more)
-
-    async def last_behind(stream: str, *patterns: str) -> list[Stored]:
-        return known(await last(stream, *patterns))
-
-    streams.read, streams.last = read_behind, last_behind  # type: ignore[method-assign]
 
 
 async def test_a_supervisor_that_reads_from_a_node_behind_forgets_nothing(house: House) -> None:
