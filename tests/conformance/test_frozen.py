@@ -10,13 +10,34 @@ from pathlib import Path
 import pytest
 
 from dragoman_bus.schema_files import schema_directory
-from dragoman_bus.validation.freezing import changed_versions, folder_digest
+from dragoman_bus.validation.freezing import changed_versions, folder_digest, narrowing_changes
 
 SCHEMAS = schema_directory().parent
+MAJOR = 1
 
 
 def test_no_released_version_has_changed() -> None:
     assert changed_versions(SCHEMAS) == []
+
+
+def test_the_draft_refuses_nothing_that_its_latest_released_version_accepts() -> None:
+    assert narrowing_changes(SCHEMAS, MAJOR) == []
+
+
+def test_a_draft_that_refuses_what_was_accepted_is_noticed(tmp_path: Path) -> None:
+    for version in ("1.9", "1.10", "2.0", "draft"):
+        shutil.copytree(schema_directory(), tmp_path / version)
+    released = dict.fromkeys(("1.9", "1.10", "2.0"), "sha256:")
+    (tmp_path / "digests.json").write_text(json.dumps({"released": released}))
+    for version in ("1.9", "2.0"):
+        (tmp_path / version / "task.get.json").unlink()
+    assert narrowing_changes(tmp_path, 1) == []
+
+    (tmp_path / "draft" / "task.get.json").unlink()
+
+    assert [change.file for change in narrowing_changes(tmp_path, 1)] == ["task.get.json"]
+    assert narrowing_changes(tmp_path, 2) == []
+    assert narrowing_changes(tmp_path, 3) == []
 
 
 def edit(folder: Path) -> None:

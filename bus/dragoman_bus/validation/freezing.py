@@ -9,7 +9,9 @@ import hashlib
 import json
 from pathlib import Path
 
-__all__ = ["changed_versions", "folder_digest"]
+from dragoman_bus.validation.difference import Difference, compare
+
+__all__ = ["changed_versions", "folder_digest", "narrowing_changes"]
 
 
 def folder_digest(folder: Path) -> str:
@@ -25,9 +27,30 @@ def folder_digest(folder: Path) -> str:
 
 def changed_versions(schemas: Path) -> list[str]:
     """The released versions whose folder is missing or differs from its digest."""
-    released: dict[str, str] = json.loads((schemas / "digests.json").read_bytes())["released"]
     return [
         version
-        for version, digest in released.items()
+        for version, digest in _released(schemas).items()
         if folder_digest(schemas / version) != digest
     ]
+
+
+def narrowing_changes(schemas: Path, major: int) -> list[Difference]:
+    """What the draft of ``major`` may refuse that its latest released version accepts.
+
+    A minor version may not (spec/versioning.md, what a minor version may change).
+    """
+    minors = [
+        int(minor)
+        for version in _released(schemas)
+        for its_major, _, minor in [version.partition(".")]
+        if int(its_major) == major
+    ]
+    if not minors:
+        return []
+    released = schemas / f"{major}.{max(minors)}"
+    return [difference for difference in compare(released, schemas / "draft") if difference.breaks]
+
+
+def _released(schemas: Path) -> dict[str, str]:
+    listed: dict[str, str] = json.loads((schemas / "digests.json").read_bytes())["released"]
+    return listed
