@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,25 @@ def test_of_every_type_at_least_two_in_five_examples_are_invalid() -> None:
         invalid = sum(path.parent.name == kind for path in INVALID)
         valid = sum(path.parent.name == kind for path in VALID)
         assert invalid >= 0.4 * (valid + invalid), kind
+
+
+def patterns(schema: Any) -> set[str]:
+    inner = schema.values() if isinstance(schema, dict) else schema
+    if not isinstance(schema, dict | list):
+        return set()
+    own = schema.get("pattern") if isinstance(schema, dict) else None
+    found = {own} if isinstance(own, str) else set()
+    return found.union(*(patterns(one) for one in inner))
+
+
+def test_patterns_are_read_alike_by_the_engines_of_all_languages() -> None:
+    # Look-around and back references are unknown to RE2 (Go); \Z and \d mean different things.
+    portable = re.compile(r"\^([a-z0-9_:\-]|\[[A-Za-z0-9_-]+\]|\{[0-9,]+\}|\\\.|[A-Z()|*?])+\$")
+    found = patterns(list(load_schemas().values()))
+    assert len(found) >= 8
+    assert [
+        pattern for pattern in found if not portable.fullmatch(pattern) or "(?" in pattern
+    ] == []
 
 
 @pytest.mark.parametrize("schema", load_schemas().values(), ids=lambda schema: schema["title"])

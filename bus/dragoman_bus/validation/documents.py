@@ -8,8 +8,11 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 from referencing import Registry, Resource
 
 from dragoman_bus.protocol.nesting import MAXIMUM_DEPTH, is_too_deep
@@ -22,6 +25,22 @@ __all__ = ["load_schemas", "message_types", "validate_document"]
 MESSAGE_SCHEMA = "https://dragoman.dev/schemas/1.0/message.json"
 BASE = "https://dragoman.dev/schemas/1.0/"
 TYPE_PREFIX = "dev.dragoman."
+
+
+@functools.cache
+def _expression(pattern: str) -> re.Pattern[str]:
+    # In ECMA-262 a final $ is the very end; in Python it matches before a final line feed as well.
+    return re.compile(f"{pattern[:-1]}\\Z" if pattern.endswith("$") else pattern)
+
+
+def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+    if isinstance(instance, str) and not _expression(pattern).search(instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+MessageValidator: Any = extend(  # type: ignore[no-untyped-call]
+    ContractValidator, {"pattern": _pattern}
+)
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -95,7 +114,7 @@ def _validator(kind: str) -> Any:
         [(name, Resource.from_contents(schema)) for name, schema in schemas.items()]
     )
     schema = schemas[f"{BASE}{kind.removeprefix(TYPE_PREFIX)}.json"]
-    return ContractValidator(schema, registry=registry)
+    return MessageValidator(schema, registry=registry)
 
 
 def _whole(rule: str, message: str) -> Violation:
