@@ -14,7 +14,7 @@ NODE := $(shell command -v npm >/dev/null 2>&1 && node --version 2>/dev/null | \
 	grep -qE '^v(1[89]|[2-9][0-9])' && echo yes)
 LEFT_OUT := $(if $(ENGINE),,not containers)$(if $(ENGINE)$(NODE),, and )$(if $(NODE),,not foreign)
 
-.PHONY: help demo test lint check generate chaos bench collective clean
+.PHONY: help demo test separate lint check generate chaos bench collective clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ endif
 ifneq ($(NODE),yes)
 	@echo "left out: the tests in another language (tests/conformance/foreign): no Node 18 and npm here"
 endif
+
+separate: $(DEVELOPED) ## test CrewAI and AutoGen, each in an environment of its own (minutes)
+	@$(BIN)/python -m pytest -m separate tests/separate
 
 lint: $(DEVELOPED) ## style, types and layers
 	@$(BIN)/ruff check .

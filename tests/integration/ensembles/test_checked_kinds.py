@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dragoman_agents import Agent
+from dragoman_agents import Agent, Context
 from dragoman_agents.ensembles.agents import cross_check, judge, map_reduce
 from dragoman_bus.protocol.errors import TaskFailed
 from dragoman_bus.protocol.payloads import Cost
@@ -285,3 +285,49 @@ async def test_a_silent_member_leaves_its_piece_to_another_one(play: Stage) -> N
     await play.member("quick", "done")
     await play.serve(map_reduce("long", skill="guess", members=["hangs", "quick"]))
     assert (await play.ask("long", deadline=2.0)).value == "done"
+
+
+async def test_money_is_shared_among_pieces_and_reckoned_by_their_length(play: Stage) -> None:
+    await play.member("only", "done", price=1.0, tokens=600)
+    options = {"skill": "guess", "members": ["only"], "size": 2000, "expected_output_tokens": 90}
+    await play.serve(map_reduce("long", **options, combine="join", unknown_price="allow"))
+    # A single piece may use all of it, not an eighth, which would be too little.
+    limit = Cost(amount=0.0007, currency="USD")
+    assert (await play.ask("long", max_cost=limit)).value == "done"
+
+    join = Agent("joiner")
+
+    @join.skill(id="join")
+    def combined(parts: list[str]) -> str:
+        return "+".join(parts)
+
+    await play.serve(join)
+    # By the length of the whole text, no call would be within its part of the limit.
+    pieces = "\n\n".join(["x" * 1990] * 20)
+    limit = Cost(amount=20 * 0.0006 * 1.5, currency="USD")
+    result = await play.ask("long", pieces, max_cost=limit)
+    assert str(result.value).count("done") == 20
+
+
+async def test_every_comparison_gets_the_same_part_of_what_is_left(play: Stage) -> None:
+    for name in ("one", "two", "three"):
+        await play.member(name, name, price=1.0, tokens=100)
+    granted: list[float] = []
+    referee = Agent("referee")
+
+    @referee.skill
+    def compare(question: str, first: str, second: str, criteria: str, ctx: Context) -> str:
+        assert ctx.remaining_cost is not None
+        granted.append(ctx.remaining_cost.amount)
+        return "first" if first < second else "second"
+
+    await play.serve(referee)
+    options = {"skill": "guess", "members": ["one", "two", "three"], "compare": "compare"}
+    await play.serve(
+        judge("best", **options, judges=[{"agent": "referee", "price": 0.0}], unknown_price="allow")
+    )
+
+    await play.ask("best", max_cost=Cost(amount=0.01, currency="USD"))
+
+    assert len(granted) == 6
+    assert min(granted) > 0.99 * max(granted)

@@ -20,6 +20,7 @@ from dragoman_agents.ensembles.agents.base import Ensemble
 from dragoman_agents.ensembles.agents.making import make
 from dragoman_agents.ensembles.agents.member_call import Call
 from dragoman_agents.ensembles.agents.members import MemberView, Roster, as_members
+from dragoman_agents.ensembles.agents.spending import Turns
 from dragoman_agents.ensembles.agents.task import Task
 from dragoman_agents.ensembles.agents.wording import (
     criteria_text,
@@ -101,12 +102,12 @@ class Judging(Ensemble[JudgeTable]):
         panel = Panel([judge.name for judge in judges], list(heads), own=own)
         by_name = {judge.name: judge for judge in judges}
         pairs = panel.comparisons()
-        room = asyncio.Semaphore(AT_ONCE)
+        turns = Turns(len(pairs), AT_ONCE)
 
         async def compare(pair: Comparison) -> None:
-            async with room:
+            async with turns:
                 judge = by_name[pair.judge]
-                call = await self._compare(task, input, judge, heads, pair, len(pairs))
+                call = await self._compare(task, input, judge, heads, pair, turns.parts)
             preference = preference_of(call.value)
             if preference is not None:
                 panel.record(pair, preference)

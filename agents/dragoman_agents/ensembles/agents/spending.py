@@ -6,6 +6,7 @@ that members announce, and limits those of the task.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from dragoman_agents.ensembles.agents.members import MemberView, Missing
 from dragoman_agents.ensembles.budgets import Amount, Budget, Reservation, UnknownPrice
 from dragoman_bus.protocol.payloads import Cost, Usage
 
-__all__ = ["Grant", "Spending"]
+__all__ = ["Grant", "Spending", "Turns"]
 
 OVER_LIMIT = "LIMIT_EXCEEDED"
 BYTES_PER_TOKEN = 4
@@ -42,6 +43,35 @@ class Grant(Struct, frozen=True, kw_only=True):
         """The same as options of ``Bus.submit``."""
         limits = {"max_tokens": self.max_tokens, "max_cost": self.max_cost}
         return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+class Turns:
+    """Works of which so many are under way at once; a context for each.
+
+    Args:
+        count: How many works there are.
+        at_once: How many at the same time.
+    """
+
+    def __init__(self, count: int, at_once: int) -> None:
+        self._room = asyncio.Semaphore(at_once)
+        self._waiting = count
+        self._free = at_once
+
+    async def __aenter__(self) -> Turns:
+        await self._room.acquire()
+        self._waiting -= 1
+        self._free -= 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._free += 1
+        self._room.release()
+
+    @property
+    def parts(self) -> int:
+        """Among how many the limits that are left have to be shared: this one, and who may join."""
+        return 1 + min(self._waiting, self._free)
 
 
 class Spending:

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import msgspec
+
 from dragoman_agents.agent import Agent
 from dragoman_agents.configuration.ensembles import MapReduceTable
 from dragoman_agents.ensembles.agents.accounts import summed
@@ -17,6 +19,7 @@ from dragoman_agents.ensembles.agents.base import Ensemble
 from dragoman_agents.ensembles.agents.making import make
 from dragoman_agents.ensembles.agents.member_call import Call
 from dragoman_agents.ensembles.agents.members import MemberView
+from dragoman_agents.ensembles.agents.spending import BYTES_PER_TOKEN, Turns
 from dragoman_agents.ensembles.agents.task import Task
 from dragoman_agents.ensembles.agents.wording import value_text
 from dragoman_agents.ensembles.map_reduce import split_text, step_groups
@@ -38,10 +41,13 @@ class Splitting(Ensemble[MapReduceTable]):
         pieces = self._pieces(input)
         if not task.members:
             raise task.abstain("no member can be asked", [])
-        room = asyncio.Semaphore(self.table.at_once)
+        # A call is as long as a piece, whatever the length of the whole.
+        longest = {**input, self.table.text: max(pieces, key=len)}
+        task.calls.spending.input_tokens = len(msgspec.json.encode(longest)) // BYTES_PER_TOKEN
+        turns = Turns(len(pieces), self.table.at_once)
         answers = await _all(
             [
-                self._part(task, room, number, {**input, self.table.text: piece})
+                self._part(task, turns, number, {**input, self.table.text: piece})
                 for number, piece in enumerate(pieces)
             ]
         )
@@ -49,9 +55,10 @@ class Splitting(Ensemble[MapReduceTable]):
         while len(answers) > 1:
             rounds += 1
             groups = step_groups(answers, self.table.fan_in)
+            turns = Turns(len(groups), self.table.at_once)
             answers = await _all(
                 [
-                    self._join(task, room, number, group, input)
+                    self._join(task, turns, number, group, input)
                     for number, group in enumerate(groups)
                 ]
             )
@@ -74,41 +81,47 @@ class Splitting(Ensemble[MapReduceTable]):
     async def _part(
         self,
         task: Task,
-        room: asyncio.Semaphore,
+        turns: Turns,
         number: int,
         input: Any,
         role: MemberRole = "part",
     ) -> Any:
         """One piece, by the member whose turn it is; by the next one when that fails."""
-        async with room:
+        async with turns:
             start = number % len(task.members)
             order = [*task.members[start:], *task.members[:start]]
-            return await self._first(task, order, input=input, role=role)
+            return await self._first(task, order, turns, input=input, role=role)
 
     async def _join(
-        self, task: Task, room: asyncio.Semaphore, number: int, parts: Sequence[Any], input: Any
+        self, task: Task, turns: Turns, number: int, parts: Sequence[Any], input: Any
     ) -> Any:
         if len(parts) == 1:
             return parts[0]
         texts = [value_text(part) for part in parts]
         if self.table.combine is None:
             joined = {**input, self.table.text: "\n\n".join(texts)}
-            return await self._part(task, room, number, joined, role="combine")
-        async with room:
+            return await self._part(task, turns, number, joined, role="combine")
+        async with turns:
             call = await task.calls.ask_helper(
                 self.table.combine, self.table.combiner, {"parts": texts}, role="combine"
             )
         return call.value if call.result is not None else self._fail(task, call)
 
     async def _first(
-        self, task: Task, order: Sequence[MemberView], *, input: Any, role: MemberRole
+        self,
+        task: Task,
+        order: Sequence[MemberView],
+        turns: Turns,
+        *,
+        input: Any,
+        role: MemberRole,
     ) -> Any:
         """The answer of the first of these that gives one; ``order`` is not empty."""
         for number, member in enumerate(order, 1):
             call = await task.calls.ask_within(
                 member,
                 role=role,
-                parts=self.table.at_once,
+                parts=turns.parts,
                 input=input,
                 seconds=task.calls.step_seconds if number < len(order) else None,
             )
