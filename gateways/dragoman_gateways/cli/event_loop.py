@@ -16,7 +16,14 @@ Result = TypeVar("Result")
 def run(main: Coroutine[Any, Any, Result]) -> Result:
     """Run ``main`` to its end on a new event loop (uvloop where it is installed)."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.get_loop().set_exception_handler(_on_forgotten)
         return runner.run(main)
+
+
+def _on_forgotten(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody awaits is logged, except that something was cancelled: a user did that."""
+    if not isinstance(context.get("exception"), asyncio.CancelledError):
+        loop.default_exception_handler(context)
 
 
 @contextlib.contextmanager

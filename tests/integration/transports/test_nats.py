@@ -121,6 +121,23 @@ async def test_while_disconnected_publishing_buffers_and_requests_wait(
     await eventually(lambda: received == [b"buffered"])
 
 
+async def test_the_log_tells_a_loss_and_its_end_once(
+    nats_server: NatsServer, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = await connect(options_for(nats_server))
+    nats_server.kill()
+    await eventually(lambda: not transport.connected)
+    await eventually(lambda: transport.statistics.server_errors > 2)
+    await nats_server.start_async()
+    await eventually(lambda: transport.connected)
+
+    logged = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    assert [one for one in logged if "EOF" not in one] == [
+        f"disconnected from NATS at {nats_server.url}; it is tried again",
+        f"connected to NATS at {nats_server.url} again",
+    ]
+
+
 async def test_a_full_buffer_while_disconnected_is_an_error(
     nats_server: NatsServer, connect: Connect
 ) -> None:
@@ -254,7 +271,7 @@ async def test_a_login_may_stand_in_the_address_and_shows_nowhere(
         with pytest.raises(BusUnavailable) as caught:
             await transport.publish("x", b"")
         assert "s3cret" not in repr(options) + str(caught.value)
-    assert "reconnected" in caplog.text
+    assert "connected to NATS at" in caplog.text
     assert "s3cret" not in caplog.text
 
 

@@ -262,7 +262,9 @@ class Connection:
         if client is self.client and not self.closing:
             self._up.clear()
             self.statistics.disconnects += 1
-            logger.warning("disconnected from NATS at %s", self.addresses)
+            # That it cannot be reached meanwhile is no news.
+            self._outage_logged = True
+            logger.warning("disconnected from NATS at %s; it is tried again", self.addresses)
 
     def _on_reconnect(self, client: BusClient) -> None:
         client.forget_pings()
@@ -272,7 +274,8 @@ class Connection:
 
     def _announce_reconnect(self) -> None:
         self.statistics.reconnects += 1
-        logger.info("reconnected to NATS at %s", self.addresses)
+        # As loud as the loss, or whoever reads the log believes that it lasts.
+        logger.warning("connected to NATS at %s again", self.addresses)
         self.errors.call_all(self.listeners)
 
     def _on_closed(self, client: BusClient) -> None:
