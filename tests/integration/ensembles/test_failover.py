@@ -337,3 +337,11 @@ async def test_a_member_that_was_corrected_and_started_anew_is_asked_at_once(
             while (await play.ask(ensemble)).value != "a":
                 # Its lease, and the end of the cooldown, are on their way.
                 await asyncio.sleep(0.05)
+
+
+async def test_nothing_is_kept_back_for_a_hedge_that_nobody_is_left_for(play: Stage) -> None:
+    await play.member("only", "a", price=1.0, tokens=1000)
+    options = {"skill": "guess", "members": ["only"], "expected_output_tokens": 900}
+    await play.serve(failover("steady", **options, hedge_percentile=0.9))
+    result = await play.ask("steady", max_cost=Cost(amount=0.0011, currency="USD"))
+    assert result.value == "a"

@@ -18,6 +18,7 @@ from dragoman_agents.configuration import AgentDeclaration, load_configuration
 from dragoman_agents.declared import declared_agent
 from dragoman_agents.models import PROVIDERS, ModelSettings, open_adapter
 from dragoman_bus import Bus
+from dragoman_bus.protocol.receipts import EnsembleReceipt
 from dragoman_bus.transports.memory import MemoryBroker
 from dragoman_gateways.cli.processes import ProcessEvent
 from dragoman_gateways.cli.starting import programs_for
@@ -25,13 +26,15 @@ from dragoman_gateways.cli.supervising import Program, Supervisor
 from examples.local_models.tiny_llama import write_tiny_llama
 from tests.support.anthropic_server import AnthropicServer
 from tests.support.gemini_server import GeminiServer
-from tests.support.model_server import ModelServer
+from tests.support.model_server import Failure, ModelServer
 from tests.support.openai_server import OpenAIServer
 
 pytestmark = pytest.mark.anyio
 
 FILE = Path(__file__).parents[3] / "examples" / "providers.toml"
 CONFIGURATION = load_configuration(FILE, environment={})
+AGENTS = [agent for agent in CONFIGURATION.agents if agent.model is not None]
+(ANYONE,) = [agent for agent in CONFIGURATION.agents if agent.ensemble is not None]
 KEY = "sk-example-1a2b3c4d5e6f"
 
 
@@ -55,7 +58,7 @@ def server_for(settings: ModelSettings) -> ModelServer[Any]:
 
 
 def test_the_makers_of_the_mission_are_all_there() -> None:
-    named = {model_of(agent).provider for agent in CONFIGURATION.agents}
+    named = {model_of(agent).provider for agent in AGENTS}
     assert named == {
         "anthropic",
         "azure-foundry",
@@ -66,10 +69,12 @@ def test_the_makers_of_the_mission_are_all_there() -> None:
         "openai",
         "openrouter",
     }
-    assert {skill.id for agent in CONFIGURATION.agents for skill in agent.skills} == {"answer"}
+    assert {skill.id for agent in AGENTS for skill in agent.skills} == {"answer"}
+    assert ANYONE.ensemble is not None
+    assert list(ANYONE.ensemble.members) == [agent.name for agent in AGENTS]
 
 
-@pytest.mark.parametrize("agent", CONFIGURATION.agents, ids=lambda agent: agent.name)
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
 async def test_an_agent_opens_with_nothing_but_its_key_set(
     agent: AgentDeclaration, tmp_path: Path
 ) -> None:
@@ -84,7 +89,7 @@ async def test_all_answer_the_same_question_on_one_bus(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         broker = MemoryBroker()
         servers = {}
-        for agent in CONFIGURATION.agents:
+        for agent in AGENTS:
             settings = model_of(agent)
             if settings.provider == "llama":
                 settings = with_a_file(settings, tmp_path)
@@ -100,10 +105,17 @@ async def test_all_answer_the_same_question_on_one_bus(tmp_path: Path) -> None:
             served = declared_agent(structs.replace(agent, model=settings), adapter=adapter)
             await stack.enter_async_context(serving(served, broker.connect(), grace_seconds=1.0))
         bus = await stack.enter_async_context(Bus(broker.connect()))
-        names = [str(agent.name) for agent in CONFIGURATION.agents]
+        names = [str(agent.name) for agent in AGENTS]
         results = await asyncio.gather(
             *(bus.ask("answer", "Why is the sky blue?", agent=name) for name in names)
         )
+        await stack.enter_async_context(serving(declared_agent(ANYONE), broker.connect()))
+        servers["gpt"].answer_with(Failure(503, {"message": "down", "type": "server_error"}))
+        stood_in = await bus.ask("answer", "And red?", agent="anyone")
+    assert stood_in.receipt is not None
+    account = stood_in.receipt.ensemble
+    assert isinstance(account, EnsembleReceipt)
+    assert (account.served_by, account.reason) == ("claude", "claude: gpt failed: MODEL_OVERLOADED")
     for name, result in zip(names, results, strict=True):
         assert result.receipt is not None
         assert result.receipt.agent == name
@@ -119,12 +131,12 @@ def with_a_file(settings: ModelSettings, folder: Path) -> ModelSettings:
 
 
 async def test_each_process_sees_the_key_of_its_own_model_and_no_other() -> None:
-    keys = {key for agent in CONFIGURATION.agents for key in variables(model_of(agent))}
+    keys = {key for agent in AGENTS for key in variables(model_of(agent))}
     assert len(keys) == 6
     for agent, program in zip(
         CONFIGURATION.agents, programs_for(CONFIGURATION, FILE, "nats://x"), strict=True
     ):
-        own = set(variables(model_of(agent)))
+        own = set() if agent.model is None else set(variables(agent.model))
         seen = await variables_seen(program, dict.fromkeys(keys, KEY) | {"KEPT": "yes"})
         assert seen & keys == own
         assert "KEPT" in seen

@@ -88,8 +88,7 @@ class Attempts:
             targets,
             self._health.book,
             fallback=self._options.fallback,
-            # A durable task's loser would go on, and be paid for.
-            hedge_percentile=None if self._task.ctx.is_durable else self._options.hedge_percentile,
+            hedge_percentile=self._percentile,
             attempts_per_target=self._options.attempts_per_member,
             deadline=time.monotonic() + self._task.calls.remaining,
             preferred=preferred,
@@ -115,10 +114,7 @@ class Attempts:
                 raise self._gave_up(step)
             if isinstance(step, Ask):
                 self._whys[step.target] = step.why
-                hedges = self._options.hedge_percentile is not None
-                asking = self._ask(
-                    step.target, parts=1 + hedges, has_other=run.has_other(step.target)
-                )
+                asking = self._ask(step.target, has_other=run.has_other(step.target))
                 attempt = asyncio.create_task(asking)
                 running[attempt] = step.target
                 run.started(step.target, now)
@@ -154,8 +150,15 @@ class Attempts:
         done, _ = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return done
 
-    async def _ask(self, name: str, *, parts: int, has_other: bool) -> Call:
+    @property
+    def _percentile(self) -> float | None:
+        # A durable task's loser would go on, and be paid for.
+        return None if self._task.ctx.is_durable else self._options.hedge_percentile
+
+    async def _ask(self, name: str, *, has_other: bool) -> Call:
         member = self._members[name]
+        # A part is left for whoever may be asked beside it.
+        parts = 2 if has_other and self._percentile is not None else 1
         grant = self._task.calls.spending.grant([member], parts=parts)
         if not grant.members:
             # Another one may be cheap enough.
@@ -166,7 +169,7 @@ class Attempts:
         left = self._task.calls.remaining
         seconds = self._task.calls.step_seconds if given is None and has_other else given
         # Of two at once, nobody knows beforehand whose text it will be.
-        alone = self._options.hedge_percentile is None
+        alone = self._percentile is None
         call = await self._task.calls.ask(member, grant=grant, seconds=seconds, relays=alone)
         # Where its own time was up, not the task's, another one may still answer.
         if call.code == "DEADLINE_EXCEEDED" and given is not None and given < left:
