@@ -92,6 +92,25 @@ class BusClient(Client):
         self._transport = DispatchingTransport(self._handler_of)
         await self._transport.connect(s.uri, _READ_LIMIT, self.options["connect_timeout"])
 
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        await super()._process_info(info, initial_connection)
+        if initial_connection and self._wants_tls and info.get("tls_available"):
+            # nats-py encrypts only where the server insists.
+            self._server_info["tls_required"] = True
+
+    def _connect_command(self) -> bytes:
+        """What logs in; nats-py would send it in the clear to a server that asks for no TLS."""
+        transport = self._transport
+        in_the_clear = isinstance(transport, DispatchingTransport) and not transport.encrypted
+        if in_the_clear and self._wants_tls:
+            raise nats.errors.SecureConnWantedError
+        return super()._connect_command()
+
+    @property
+    def _wants_tls(self) -> bool:
+        server = self._current_server
+        return "tls" in self.options or (server is not None and server.uri.scheme == "tls")
+
     def _handler_of(self, sid: int) -> Handler | None:
         subscription = self._subs.get(sid)
         future = None if subscription is None else subscription._future

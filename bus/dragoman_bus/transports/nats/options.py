@@ -47,7 +47,8 @@ class NatsOptions:
         token: A shared token.
         nkeys_seed_file: File with an NKEY seed.
         credentials_file: ``.creds`` file with a JWT and its seed.
-        tls: For servers that need TLS; without it the system's certificates are used.
+        tls: Encrypt, whatever the server asks for, and trust these certificates. An address with
+            ``tls://`` encrypts as well; without this the system's certificates are trusted.
         tls_hostname: The name to expect in the certificate, when not that of the address.
         tls_handshake_first: Start TLS before the server speaks.
         inbox_prefix: First tokens of every inbox; servers with per-user permissions need it.

@@ -90,6 +90,12 @@ class DispatchingTransport(TcpTransport):
         return reader.splitter.feed(early) or await reader.read(buffer_size)
 
     @property
+    def encrypted(self) -> bool:
+        """Whether TLS has begun."""
+        writer = self._io_writer
+        return writer is not None and writer.get_extra_info("sslcontext") is not None
+
+    @property
     def congested(self) -> bool:
         """Whether the server does not read as quickly as this side writes."""
         writer = self._io_writer
