@@ -242,6 +242,12 @@ async def test_members_are_found_by_model_family(play: Stage) -> None:
     assert outcomes_of(account)["claude"] == "absent"
 
 
+async def test_a_missing_family_may_have_the_name_of_an_agent(play: Stage) -> None:
+    await play.member("gpt", "a", family="llama")
+    await play.serve(consensus("vote", skill="guess", families=["llama", "gpt"]))
+    assert (await play.ask("vote")).value == "a"
+
+
 async def test_ensembles_nest_and_never_call_themselves(play: Stage) -> None:
     await play.member("one", "a")
     await play.member("two", "b")

@@ -115,7 +115,8 @@ class _Poll:
         rule = rule_of(table, choices if weights.are_log_odds else None)
         voters = [Voter(one.name, weights.of[one.name], one.model_name) for one in task.members]
         given = {one.agent: one.weight for one in as_members(table.members)}
-        gone = {one.agent: one.why for one in task.missing}
+        # A family that is missing may have the name of an agent that is there.
+        gone = {one.agent: one.why for one in task.missing if one.agent not in weights.of}
         missing = [Voter(name, 1.0 if (own := given.get(name)) is None else own) for name in gone]
         self._vote = Vote([*voters, *missing], rule, way.agreement)
         for name, why in gone.items():
