@@ -204,6 +204,9 @@ class Agent:
         _check_name(id, f"agent {self.name}: a skill's id")
         if id in self.skills:
             raise NotConfigured(f"agent {self.name} has two skills named {id!r}")
+        for option, given in (("tags", tags), ("examples", examples), ("input_modes", input_modes)):
+            if isinstance(given, str):
+                raise NotConfigured(f"skill {id}: {option} is a list: {option}=[{given!r}]")
         signature: Signature | SchemaSignature
         if input_schema is not None:
             output = {"type": "string"} if output_schema is None else output_schema

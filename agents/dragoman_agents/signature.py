@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw
 
+from dragoman_agents.context import Context
 from dragoman_agents.schemas import refusal_of_input, refusal_of_output
 from dragoman_bus.protocol.a2a import Message
 from dragoman_bus.protocol.contracts import input_from_message
@@ -108,9 +109,12 @@ def read_signature(function: Callable[..., Any]) -> Signature:
     """The signature of a skill function.
 
     Raises:
-        NotConfigured: parameters without names (``*args``) or with types JSON cannot carry.
+        NotConfigured: parameters without names (``*args``) or with types JSON cannot carry, or a
+            generator that is not asynchronous.
     """
     name = getattr(function, "__name__", "skill")
+    if inspect.isgeneratorfunction(function):
+        raise NotConfigured(f"skill {name} yields: write `async def {name}` to stream pieces")
     hints = annotations_of(function, name)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for parameter in inspect.signature(function).parameters.values():
@@ -119,6 +123,10 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         if parameter.name == CONTEXT_PARAMETER:
             continue
         kind = hints.get(parameter.name, Any)
+        if kind is Context:
+            raise NotConfigured(
+                f"skill {name}: the context's parameter is named ctx: `ctx: Context`"
+            )
         if parameter.default is parameter.empty:
             fields.append((parameter.name, kind))
         else:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import pytest
 
-from dragoman_agents import Agent, load_agent
+from dragoman_agents import Agent, Context, load_agent
 from dragoman_bus.protocol.errors import InvalidInput, NotConfigured, RemoteError
-
-if TYPE_CHECKING:
-    from dragoman_agents import Context
 
 
 def agent() -> Agent:
@@ -78,6 +76,31 @@ def test_signatures_without_a_schema_are_refused() -> None:
         @made.skill
         def lock(value: type[Exception]) -> str:
             return ""
+
+
+def test_a_stream_that_is_not_asynchronous_is_refused_with_what_to_write() -> None:
+    with pytest.raises(NotConfigured, match="async def pieces"):
+
+        @agent().skill
+        def pieces(text: str) -> Iterator[str]:
+            yield text
+
+
+def test_a_context_under_another_name_is_refused_with_what_to_write() -> None:
+    with pytest.raises(NotConfigured, match="ctx: Context"):
+
+        @agent().skill
+        async def tell(text: str, context: Context) -> str:
+            return text
+
+
+@pytest.mark.parametrize("option", ["tags", "examples", "input_modes"])
+def test_one_text_in_place_of_a_list_is_refused_and_not_taken_letter_by_letter(option: str) -> None:
+    with pytest.raises(NotConfigured, match=rf"{option}=\['text/plain'\]"):
+
+        @agent().skill(**{option: "text/plain"})
+        async def tell(text: str) -> str:
+            return text
 
 
 def test_types_that_cannot_be_found_are_named() -> None:
