@@ -22,6 +22,7 @@ from dragoman_bus.durable.submission import (
     submit,
     timer_record,
 )
+from dragoman_bus.protocol.canonical import digest_of
 from dragoman_bus.protocol.codec import decode, encode
 from dragoman_bus.protocol.durable import DeadLetterData, OutboxData, SettlementData
 from dragoman_bus.protocol.envelopes import Sender
@@ -37,6 +38,7 @@ __all__ = ["DeadLetter", "DeadLetters"]
 
 PAGE = 200
 DEFAULT_DEADLINE_SECONDS = 3600.0
+LONGEST_BASE = 56
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,8 +142,8 @@ class DeadLetters:
             reason: For people.
 
         Raises:
-            TaskRejected: ``TASK_NOT_FOUND``, or ``ALREADY_SETTLED`` when it was dropped, or
-                redriven to another agent or skill.
+            TaskRejected: ``TASK_NOT_FOUND``; ``ALREADY_SETTLED`` when it was dropped, or redriven
+                to another agent or skill; ``TASK_CONFLICT`` when its new id belongs to a task.
             Overloaded: the queue is full; redrive again.
         """
         letter = await self.get(task_id)
@@ -189,7 +191,11 @@ class DeadLetters:
         try:
             await self._store.streams.append(LOG_STREAM, record, *records)
         except RevisionConflict:
-            raise _settled(await self.get(data.task_id)) from None
+            now = await seen(lambda: self.get(data.task_id), lambda letter: not letter.is_open)
+            if now.is_open:
+                words = f"another task has the id {data.redriven_as}"
+                raise TaskRejected(words, code="TASK_CONFLICT", task_id=data.task_id) from None
+            raise _settled(now) from None
 
     async def _settlements(self, letters: list[Stored]) -> dict[str, SettlementData]:
         if not letters:
@@ -245,13 +251,10 @@ def _again(
 ) -> SubmitData:
     """The submission once more, under an id that follows from the failed one's."""
     old = letter.submission
-    base, _, count = old.task_id.rpartition("-r")
-    number = int(count) + 1 if base and count.isdigit() else 1
-    task_id = f"{(base if number > 1 else old.task_id)[:56]}-r{number}"
     limits = old.limits if not isinstance(old.limits, UnsetType) else Limits()
     return msgspec.structs.replace(
         old,
-        task_id=task_id,
+        task_id=_next_id(old),
         context_id=old.task_id if isinstance(old.context_id, UnsetType) else old.context_id,
         message=msgspec.structs.replace(old.message, task_id=UNSET, context_id=UNSET),
         limits=msgspec.structs.replace(limits, deadline=format_timestamp(deadline)),
@@ -261,3 +264,14 @@ def _again(
         contract=old.contract if skill is None and agent is None else UNSET,
         redrive_of=old.task_id,
     )
+
+
+def _next_id(old: SubmitData) -> str:
+    """The id of a redriven task: that of the first one, and how often it was redriven."""
+    base, _, count = old.task_id.rpartition("-r")
+    if isinstance(old.redrive_of, UnsetType) or not (base and count.isdigit()):
+        base, count = old.task_id, "0"
+    if len(base) > LONGEST_BASE:
+        digest = digest_of(base).removeprefix("sha256:")
+        base = f"{base[: LONGEST_BASE - 25]}-{digest[:24]}"
+    return f"{base}-r{int(count) + 1}"

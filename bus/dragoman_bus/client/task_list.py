@@ -108,9 +108,13 @@ async def list_tasks(
         for stored, entry in zip(page, entries, strict=True):
             if entry is None:
                 continue
-            summary = _summary(stored, entry, states.get(_task_id(entry)))
-            if wanted.fits(summary, stored.time):
-                yield summary
+            last = states.get(_task_id(entry))
+            summary = _summary(stored, entry, last)
+            if not wanted.fits(summary, stored.time):
+                continue
+            if last is not None and summary.agent is None:
+                summary = await _with_worker(store, summary)
+            yield summary
         if page and latest_first and wanted.since is not None and page[-1].time < wanted.since:
             return
 
@@ -181,12 +185,19 @@ def _summary(stored: Stored, entry: LogEntry, last: LogEntry | None) -> TaskSumm
     # The spine holds claims, retries, questions and the end: each has a status.
     change = last.message
     worker = parse_source(change.source)
-    # Whoever ends a task that nobody began has to give an attempt all the same.
-    begun = worker is not None or change.data.attempt > 1
     return msgspec.structs.replace(
         summary,
         state=change.data.status_update.status.state,
         agent=None if worker is None else worker[0],
-        attempt=change.data.attempt if begun else 0,
+        attempt=0 if worker is None else change.data.attempt,
         changed_at=change.time,
     )
+
+
+async def _with_worker(store: LogStore, summary: TaskSummary) -> TaskSummary:
+    """Who had a task last that was ended from outside; the attempt that ended it did not run."""
+    attempts = (await store.read(summary.task_id)).attempts
+    worker = parse_source(attempts[-1].source) if attempts else None
+    if worker is None:
+        return summary
+    return msgspec.structs.replace(summary, agent=worker[0], attempt=attempts[-1].attempt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from dragoman_agents import Agent, Context
 from dragoman_bus.client.durable import TaskSummary
 from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent, TaskState
-from tests.integration.durable.conftest import House
+from tests.integration.durable.conftest import SETTINGS, House
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +47,21 @@ async def test_lists_fit_all_that_is_asked_for_and_go_on_after_any_page(house: H
             break
         pages.append(first)
     assert [task.task_id for task in pages] == ids
+
+
+async def test_a_list_tells_who_had_a_task_that_was_ended_from_outside(house: House) -> None:
+    await house.supervisor(cancel_grace_seconds=0.5)
+    hands, bus = await house.hands(), await house.bus()
+    options = {"delivery": "durable", "context_id": "from-outside"}
+    waiting = await bus.submit("unwanted", "x", **options)  # type: ignore[arg-type]
+    taken = await bus.submit("wanted", "x", **options)  # type: ignore[arg-type]
+    stream = hands.begin(await hands.take("wanted", SETTINGS))
+    await stream.claim()
+    for task in (waiting, taken):
+        async with asyncio.timeout(10):
+            assert await task.cancel() is TaskState.CANCELED
+    listed = [task async for task in bus.durable.tasks(context_id="from-outside")]
+    assert [(task.agent, task.attempt) for task in listed] == [(None, 0), ("hands", 1)]
 
 
 async def test_a_stream_is_taken_up_again_after_any_position(house: House) -> None:

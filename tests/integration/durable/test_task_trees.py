@@ -156,6 +156,27 @@ async def test_a_failure_leaves_a_dead_letter_that_is_redriven_once(
         await bus.durable.dead_letters.drop(task.task_id)
 
 
+async def test_a_redriven_task_takes_no_id_that_somebody_chose(
+    house: House, started: asyncio.Event
+) -> None:
+    bus = await house.bus()
+    long = "a" * 60
+    for task_id in ("row-r1", "row-r2", f"{long}-1", f"{long}-2"):
+        task = await bus.submit("fail", "broken", delivery="durable", task_id=task_id)
+        with pytest.raises(TaskFailed):
+            await task.result()
+    letters = bus.durable.dead_letters
+    first = await letters.redrive("row-r1")
+    assert first == "row-r1-r1"
+    with pytest.raises(TaskFailed):
+        await bus.durable.task(first).result()
+    assert await letters.redrive(first) == "row-r1-r2"
+    assert await letters.redrive(f"{long}-1") != await letters.redrive(f"{long}-2")
+    await bus.submit("work", "x", delivery="durable", task_id="row-r2-r1")
+    with pytest.raises(TaskRejected, match="TASK_CONFLICT"):
+        await letters.redrive("row-r2")
+
+
 async def test_lists_show_tasks_by_state_and_context(house: House, started: asyncio.Event) -> None:
     bus = await house.bus()
     done = await bus.submit("work", {"text": "x"}, delivery="durable", context_id="listed")
