@@ -25,6 +25,7 @@ __all__ = ["LogReader"]
 
 logger = logging.getLogger("dragoman.client")
 
+FIRST_LOOK_SECONDS = 0.5
 SILENCE_SECONDS = 10.0
 RETRY_SECONDS = 0.5
 STALE_SECONDS = 0.05
@@ -66,7 +67,9 @@ class LogReader:
         # One connection keeps the order: the server has the subscription before it reads.
         read = seen(self._read, lambda _: self.log.submission is not None)
         await asyncio.gather(self._listen(), read)
-        self._begin()
+        # In a cluster, what is stored at this moment may be neither read, since the node is behind,
+        # nor heard, since not every node knows of the subscription yet.
+        self._begin(FIRST_LOOK_SECONDS)
         return self
 
     async def open_before(self, submission: TaskSubmit, accepted: Awaitable[LogFold]) -> None:
@@ -119,10 +122,10 @@ class LogReader:
             await self._waiter
         return self._fresh.popleft()
 
-    def _begin(self) -> None:
+    def _begin(self, first_look: float = SILENCE_SECONDS) -> None:
         """From now on, repair what was missed, and look when nothing is heard."""
         self._open = True
-        self._silence = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._look)
+        self._silence = asyncio.get_running_loop().call_later(first_look, self._look)
         if self._behind or self._repair_wanted:
             self._repair()
 

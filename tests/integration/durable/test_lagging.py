@@ -12,7 +12,7 @@ from dragoman_bus.durable.ending import Ending
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.error_objects import error_object
-from dragoman_bus.protocol.errors import RequestTimeout, TaskFailed, TaskRejected
+from dragoman_bus.protocol.errors import RequestTimeout, TaskCanceled, TaskFailed, TaskRejected
 from dragoman_bus.protocol.messages import TaskFinal
 from dragoman_bus.supervisor import supervising
 from dragoman_bus.transports.streams import Record
@@ -58,6 +58,20 @@ async def test_a_caller_finds_what_others_were_just_told_is_stored(house: House)
         assert await far.durable.dead_letters.redrive(failing.task_id)
         content = await bus.artifacts.put(b"new")
         assert await far.artifacts.get(content) == b"new"
+
+
+async def test_a_reader_that_comes_in_the_moment_of_the_end_hears_of_it_soon(house: House) -> None:
+    await house.supervisor()
+    bus, far = await house.bus(), await house.bus()
+    task = await bus.submit("nobody", "x", delivery="durable")
+    behind(far.transport, A_LITTLE)
+    while (await far.durable.store.read(task.task_id)).submission is None:
+        await asyncio.sleep(A_LITTLE / 10)
+    await task.cancel()
+    # Its node does not have the end yet, which was told before it listened.
+    async with asyncio.timeout(5):
+        with pytest.raises(TaskCanceled):
+            await far.durable.task(task.task_id).result()
 
 
 async def test_the_same_task_submitted_at_once_is_one_task_also_for_who_is_behind(
