@@ -165,6 +165,16 @@ class FailoverRun:
         pause = FIRST_PAUSE_SECONDS * 2 ** (self._asked.get(target, 1) - 1)
         self._pause_until[target] = now + min(pause, LONGEST_PAUSE_SECONDS)
 
+    def busy(self, target: str, code: str, now: float, wait: float) -> None:
+        """The target has no room for so many seconds: neither a failure nor one of its attempts."""
+        self._running.pop(target, None)
+        self._hedged = False
+        self._asked[target] -= 1
+        tried = Attempt(target, code, 0.0)
+        if tried not in self.attempts:
+            self.attempts.append(tried)
+        self._pause_until[target] = now + wait
+
     def late(self, target: str, now: float) -> None:
         """The target used up its part of the caller's time, for which nobody is to blame."""
         seconds = now - self._running.pop(target, now)
@@ -185,7 +195,7 @@ class FailoverRun:
 
     def has_other(self, target: str) -> bool:
         """Whether somebody else is left who was not asked."""
-        return any(one.name != target and one.name not in self._asked for one in self.allowed)
+        return any(one.name != target and not self._asked.get(one.name) for one in self.allowed)
 
     @property
     def running(self) -> tuple[str, ...]:
@@ -195,7 +205,7 @@ class FailoverRun:
     def _while_running(self, other: Target | None, now: float) -> Step:
         if other is None or self._percentile is None or self._hedged:
             return Wait(None)
-        if self._book.is_cooling(other.name, now) or other.name in self._asked:
+        if self._recovers_in(other.name, now) > 0 or self._asked.get(other.name):
             return Wait(None)
         name, since = next(iter(self._running.items()))
         usual = self._book.latency(name, self._percentile)
@@ -217,9 +227,14 @@ class FailoverRun:
 
         def order(entry: tuple[int, Target]) -> tuple[float, int, int]:
             index, target = entry
-            return self._book.recovers_in(target.name, now), self._asked.get(target.name, 0), index
+            return self._recovers_in(target.name, now), self._asked.get(target.name, 0), index
 
         return min(left, key=order)[1] if left else None
+
+    def _recovers_in(self, name: str, now: float) -> float:
+        """Seconds until it is neither cooling nor without room."""
+        busy = 0.0 if self._asked.get(name) else self._pause_until.get(name, now) - now
+        return max(0.0, busy, self._book.recovers_in(name, now))
 
     def _wait_for(self, target: Target, now: float) -> float:
         """How long to wait before this target is asked.
@@ -238,6 +253,9 @@ class FailoverRun:
     def _why(self, target: Target) -> str:
         if self.attempts:
             last = self.attempts[-1]
+            if self._asked.get(last.target, 0) == 0:
+                waited = target.name == last.target
+                return "it had no room before" if waited else f"{last.target} has no room"
             return f"{last.target} failed: {last.code}"
         first = self.allowed[0]
         if target is first:

@@ -345,3 +345,50 @@ async def test_nothing_is_kept_back_for_a_hedge_that_nobody_is_left_for(play: St
     await play.serve(failover("steady", **options, hedge_percentile=0.9))
     result = await play.ask("steady", max_cost=Cost(amount=0.0011, currency="USD"))
     assert result.value == "a"
+
+
+async def full_member(play: Stage, name: str, gate: asyncio.Event | None = None) -> None:
+    """A member with one slot and no queue."""
+    agent = Agent(name, concurrency=1, queue=0)
+
+    @agent.skill
+    async def guess(text: str) -> str:
+        play.calls.append(name)
+        await (asyncio.sleep(0.05) if gate is None else gate.wait())
+        return name
+
+    await play.serve(agent)
+
+
+async def test_members_without_room_are_waited_for_and_blamed_by_nobody(play: Stage) -> None:
+    for name in ("one", "two"):
+        await full_member(play, name)
+    agent = failover("steady", skill="guess", members=["one", "two"], fallback="any")
+    await play.serve(agent)
+
+    results = await asyncio.gather(*(play.ask("steady") for _ in range(20)))
+
+    assert {result.value for result in results} == {"one", "two"}
+    reports = [[one.agent for one in account_of(result).members] for result in results]
+    assert max(len(names) for names in reports) <= 3  # a refusal of each, and the answer
+    store = await Store.open(play.bus.transport)
+    assert store is not None
+    assert [await store.read(f"health.{name}", Cooldown) for name in ("one", "two")] == [None, None]
+
+
+async def test_when_there_is_no_room_until_the_deadline_that_is_the_error(play: Stage) -> None:
+    gate = asyncio.Event()
+    await full_member(play, "one", gate)
+    await play.serve(failover("steady", skill="guess", members=["one"]))
+    taken = asyncio.create_task(play.ask("one"))
+    while not play.calls:
+        await asyncio.sleep(0.01)
+
+    with pytest.raises(RemoteError) as refused:
+        await play.ask("steady", deadline=1.5)
+
+    assert refused.value.code == "OVERLOADED"
+    assert refused.value.retryable
+    gate.set()
+    await taken
+    assert play.calls == ["one"]

@@ -227,3 +227,26 @@ def test_no_target_beyond_the_permission_is_ever_asked(
             step.target, chance.choice(["MODEL_TIMEOUT", "MODEL_QUOTA", "SKILL_FAILED"]), now
         )
     assert asked >= 1
+
+
+def test_who_has_no_room_is_asked_again_and_loses_no_attempt() -> None:
+    book = HealthBook()
+    run = FailoverRun([FIRST, SECOND], book, attempts_per_target=1, deadline=100.0)
+    for now in (0.0, 10.0, 20.0):
+        for target in ("first", "second"):
+            step = run.next(now)
+            assert asks(step) == target
+            run.started(target, now)
+            run.busy(target, "OVERLOADED", now, 1.0)
+        # Both are full: the one that is free first is waited for.
+        assert run.next(now) == Wait(1.0)
+    assert len(run.attempts) == 2
+    assert book.members == {}
+
+    assert run.next(30.0) == Ask("first", "second has no room")
+    run.started("first", 30.0)
+    run.failed("first", "SKILL_FAILED", 31.0)
+    assert asks(run.next(31.0)) == "second"
+    run.started("second", 31.0)
+    run.failed("second", "SKILL_FAILED", 32.0)
+    assert isinstance(run.next(32.0), GiveUp)

@@ -107,6 +107,7 @@ class Calls:
         contract: Contract | None = None,
         seconds: float | None = None,
         relays: bool = False,
+        retries: int = RETRIES,
     ) -> Call:
         """Ask one member and wait; its failure is part of the answer, not an exception.
 
@@ -119,6 +120,7 @@ class Calls:
             contract: For another skill.
             seconds: How long at most.
             relays: Whether to stream to the caller what the member streams.
+            retries: How often it is asked again when it has no free slot.
         """
         other = skill is not None
         submission = self.message if input is None else input
@@ -132,7 +134,7 @@ class Calls:
                 skill or self.skill,
                 submission,
                 agent=member.name,
-                retries=RETRIES,
+                retries=retries,
                 contract=contract if other else self.shared_contract([member]),
                 **options,
             )

@@ -6,6 +6,7 @@ Spec: spec/ensembles.md, failover. Used by the kinds ``failover`` and ``router``
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -20,6 +21,10 @@ from dragoman_bus.protocol.errors import TaskFailed
 from dragoman_bus.protocol.receipts import MemberReport
 
 __all__ = ["Attempts", "TryingOptions"]
+
+NO_ROOM = "OVERLOADED"
+"""What an agent refuses with whose slots and queue are full."""
+PAUSE_SECONDS = 0.5
 
 
 class TryingOptions(Protocol):
@@ -129,6 +134,11 @@ class Attempts:
                 if name in self._refused:
                     run.refused(name, call.error.code)
                     continue
+                if call.code == NO_ROOM and not call.ran:
+                    # Not all at the same time again.
+                    wait = (call.error.retry_after or PAUSE_SECONDS) * random.uniform(0.5, 1.5)
+                    run.busy(name, NO_ROOM, time.monotonic(), wait)
+                    continue
                 if name in self._late:
                     run.late(name, time.monotonic())
                     continue
@@ -170,7 +180,10 @@ class Attempts:
         seconds = self._task.calls.step_seconds if given is None and has_other else given
         # Of two at once, nobody knows beforehand whose text it will be.
         alone = self._percentile is None
-        call = await self._task.calls.ask(member, grant=grant, seconds=seconds, relays=alone)
+        # A member without a free slot is asked again when it is its turn, not at once.
+        call = await self._task.calls.ask(
+            member, grant=grant, seconds=seconds, relays=alone, retries=0
+        )
         # Where its own time was up, not the task's, another one may still answer.
         if call.code == "DEADLINE_EXCEEDED" and given is not None and given < left:
             words = f"{name} took longer than {given:g} s"
@@ -213,8 +226,13 @@ class Attempts:
         """What became of each member."""
         reports = []
         asked = set()
-        for call in self._task.calls.log:
+        log = self._task.calls.log
+        # Who had no room was asked again and again: that is told once.
+        refusals = {call.name: call for call in log if call.code == NO_ROOM}
+        for call in log:
             asked.add(call.name)
+            if call.code == NO_ROOM and refusals[call.name] is not call:
+                continue
             why = self._whys.get(call.name)
             if call is chosen:
                 reports.append(report(call, "chosen", why=why, tells_answer=False))
