@@ -629,3 +629,22 @@ async def test_a_late_member_leaves_the_judge_of_agreement_its_time(play: Stage)
 
     outcomes = outcomes_of(account_of(result))
     assert outcomes == {"one": "chosen", "two": "agreed", "hangs": "absent", "judge": "used"}
+
+
+async def test_members_without_a_free_slot_are_waited_for(play: Stage) -> None:
+    for name in ("one", "two"):
+        agent = Agent(name, concurrency=1, queue=0)
+
+        @agent.skill
+        async def guess(text: str, ctx: Context) -> str:
+            play.calls.append(ctx.agent)
+            await asyncio.sleep(0.02)
+            return "a"
+
+        await play.serve(agent)
+    await play.serve(consensus("vote", skill="guess", members=["one", "two"], quorum=2))
+
+    results = await asyncio.gather(*(play.ask("vote") for _ in range(10)))
+
+    assert [result.value for result in results] == ["a"] * 10
+    assert sorted(play.calls) == ["one"] * 10 + ["two"] * 10

@@ -25,8 +25,9 @@ __all__ = ["RETRIES", "SETTLE_SECONDS", "Asked", "asked_together"]
 
 SETTLE_SECONDS = 0.5
 """How long those that were stopped may take to say what they used."""
-RETRIES = 2
-"""How often a member without a free slot is asked again."""
+RETRIES = 20
+"""How often a member without a free slot is asked again, within its deadline: waiting a little is
+better than a vote of the few that had room."""
 
 
 class Asked:
