@@ -14,7 +14,7 @@ from msgspec import UNSET
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import Message, Role
 from dragoman_bus.protocol.contracts import message_for_input
-from dragoman_bus.protocol.errors import InvalidInput
+from dragoman_bus.protocol.errors import InvalidInput, ProtocolError
 from dragoman_bus.protocol.flow import DEFAULT_WINDOW
 from dragoman_bus.protocol.payloads import Contract, Cost, Limits, Lineage, SubmitData
 from dragoman_bus.protocol.subjects import (
@@ -29,6 +29,9 @@ __all__ = ["DEFAULT_DEADLINE_SECONDS", "Submission", "check_belongs"]
 
 DEFAULT_DEADLINE_SECONDS = 300.0
 """How long a task may take when the caller does not say."""
+
+LONGEST_SECONDS = 1e10
+"""About 300 years: what a timestamp can still name."""
 
 DEFAULT_MAXIMUM_HOPS = 8
 
@@ -92,7 +95,8 @@ class Submission(msgspec.Struct, kw_only=True):
         """The message's data; ``now`` is Unix seconds.
 
         Raises:
-            ProtocolError: for names that are not tokens.
+            ProtocolError: for names that are not tokens, and for a delivery or a deadline that
+                is none.
             InvalidInput: for a message of another task, context or role.
         """
         task_id = check_token(self.task_id, "task id") if self.task_id else new_identifier()
@@ -118,7 +122,11 @@ class Submission(msgspec.Struct, kw_only=True):
     def _delivery(self) -> dict[str, Any]:
         """The members that only one kind of delivery has."""
         if self.delivery == "direct":
+            if self.ordered or self.maximum_attempts is not None:
+                raise ProtocolError("ordered and maximum_attempts need delivery='durable'")
             return {"flow_window": self.flow_window}
+        if self.delivery != "durable":
+            raise ProtocolError(f"delivery is 'direct' or 'durable', not {self.delivery!r}")
         return {
             "delivery": "durable",
             "agent": check_token(self.agent, "agent name") if self.agent else UNSET,
@@ -147,6 +155,8 @@ class Submission(msgspec.Struct, kw_only=True):
 
     def _moment(self, now: float) -> str:
         """The deadline; of two that are equal to a microsecond, the one that was given."""
+        if not isinstance(self.deadline, int | float) or not abs(self.deadline) < LONGEST_SECONDS:
+            raise ProtocolError(f"a deadline is a number of seconds, not {self.deadline!r}")
         if self.latest is not None and now + self.deadline >= parse_timestamp(self.latest):
             return self.latest
         return format_timestamp(now + self.deadline)

@@ -103,10 +103,19 @@ class DragomanError(Exception):
         """What to do next, one sentence from the registry."""
         return defaults_of(self.code).action
 
+    @property
+    def advice(self) -> str:
+        """``action``, unless the message says it already, and more exactly."""
+        said = self.action[:16].lower() in self.message.lower()
+        return "" if said or self.action.startswith(_SAID) else self.action
+
     def __str__(self) -> str:
-        hint = f" {self.action}" if self.action else ""
+        hint = f" {self.advice}" if self.advice else ""
         wait = "" if self.retry_after is None else f" Retry after {self.retry_after:g} s."
         return f"{self.code}: {self.message.rstrip('.')}.{hint}{wait}"
+
+
+_SAID = "Do what the message says"
 
 
 class LocalError(DragomanError):

@@ -14,7 +14,6 @@ from dragoman_gateways.cli.settings import Settings
 __all__ = ["error_document", "report_failure", "sentence"]
 
 REPORT = "This is a defect in dragoman: run it again with --debug and report what it shows."
-SAID = "Do what the message says"
 
 
 def report_failure(error: BaseException, settings: Settings) -> ExitCode:
@@ -72,11 +71,8 @@ def sentence(error: BaseException) -> str:
 
 def _action(error: BaseException) -> str:
     if isinstance(error, DragomanError):
-        if error.action[:16].lower() in error.message.lower() or error.action.startswith(SAID):
-            # The message says it already, and more exactly.
-            return f"({error.code})"
         wait = "" if error.retry_after is None else f" Retry after {error.retry_after:g} s."
-        return f"{error.action}{wait} ({error.code})".strip()
+        return f"{error.advice}{wait} ({error.code})".strip()
     return "" if isinstance(error, KeyboardInterrupt) else REPORT
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from dragoman_bus.protocol.errors import (
     FlowExceeded,
     InvalidInput,
     LocalError,
+    NotConfigured,
     Overloaded,
     ProtocolError,
     TaskCanceled,
@@ -84,6 +86,34 @@ async def test_a_short_task_is_one_request_and_one_final(bus: Bus, agent: Script
     assert result.usage == Usage(input_tokens=2)
     assert (task.agent, task.instance) == (agent.name, agent.instance)
     assert bus.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"delivery": "Durable"}, "'direct' or 'durable', not 'Durable'"),
+        ({"ordered": True}, "delivery='durable'"),
+        ({"maximum_attempts": 3}, "delivery='durable'"),
+        ({"deadline": None}, "number of seconds, not None"),
+        ({"deadline": float("inf")}, "number of seconds, not inf"),
+        ({"deadline": float("nan")}, "number of seconds, not nan"),
+    ],
+)
+async def test_what_would_be_promised_in_vain_is_refused(
+    bus: Bus, agent: ScriptedAgent, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        await bus.ask("echo", "hello", **options)
+    assert agent.received.empty()
+    assert bus.in_flight == 0
+
+
+def test_an_error_does_not_advise_what_its_message_has_said() -> None:
+    said = BusUnavailable("nobody is there; start one with `dragoman up`")
+    assert str(said) == "BUS_UNAVAILABLE: nobody is there; start one with `dragoman up`."
+    plain = NotConfigured("write `x = 1`")
+    assert (plain.advice, str(plain)) == ("", "NOT_CONFIGURED: write `x = 1`.")
+    assert str(AgentUnavailable("nobody")).endswith("`dragoman ls` shows who is there.")
 
 
 async def test_a_bus_that_is_not_open_says_so_instead_of_waiting_for_ever(
