@@ -18,7 +18,7 @@ from dragoman_agents.ensembles.agents.lessons import Lesson, Reply
 from dragoman_agents.ensembles.agents.spending import BYTES_PER_TOKEN
 from dragoman_bus.client import Bus, Result
 from dragoman_bus.protocol.errors import DragomanError, InvalidInput
-from dragoman_bus.protocol.payloads import Contract
+from dragoman_bus.protocol.payloads import Contract, Cost
 
 __all__ = ["School", "read_lessons"]
 
@@ -143,7 +143,13 @@ async def _reply(bus: Bus, skill: str, lesson: Lesson, member: str, deadline: fl
         result = await bus.ask(skill, lesson.input, agent=member, deadline=deadline)
     except DragomanError as error:
         return Reply(error=error.code)
-    return Reply(value=result.value, output_tokens=_tokens(result), cost=_cost(result))
+    cost = _cost(result)
+    return Reply(
+        value=result.value,
+        output_tokens=_tokens(result),
+        cost=None if cost is None else cost.amount,
+        currency=None if cost is None else cost.currency,
+    )
 
 
 def _tokens(result: Result) -> int | None:
@@ -151,9 +157,9 @@ def _tokens(result: Result) -> int | None:
     return None if isinstance(tokens, UnsetType) else tokens
 
 
-def _cost(result: Result) -> float | None:
+def _cost(result: Result) -> Cost | None:
     cost = None if result.usage is None else result.usage.cost
-    return None if cost is None or isinstance(cost, UnsetType) else cost.amount
+    return None if isinstance(cost, UnsetType) else cost
 
 
 def _key(lesson: Lesson) -> bytes:

@@ -20,6 +20,7 @@ from dragoman_agents.ensembles.agents.lessons import (
     learn_cascade,
     learn_consensus,
     learn_qualities,
+    prices_of,
     score_cascade,
     score_consensus,
     score_members,
@@ -44,7 +45,7 @@ def lessons(count: int, seed: int = 1) -> list[Lesson]:
             truth=str(question.truth),
             input_tokens=10,
             answers={
-                name: Reply(value=str(said), output_tokens=5, cost=PRICES[name])
+                name: Reply(value=str(said), output_tokens=5, cost=PRICES[name], currency="USD")
                 for name, said in question.answers.items()
             },
         )
@@ -149,3 +150,10 @@ def test_the_file_gives_back_what_was_written(tmp_path: Path) -> None:
             read_knowledge(str(path), kind, ensemble="p", skill=skill)
     with pytest.raises(NotConfigured, match="`dragoman learn p QUESTIONS` writes it"):
         read_knowledge(str(tmp_path / "none"), ConsensusKnowledge, ensemble="p", skill="guess")
+
+
+def test_prices_in_several_currencies_are_not_compared() -> None:
+    taught = lessons(20)
+    assert prices_of(taught, ["good", "fair"]) == {"good": 8.0, "fair": 1.0}
+    taught[0].answers["fair"].currency = "EUR"
+    assert prices_of(taught, ["good", "fair"]) == {"good": None, "fair": None}

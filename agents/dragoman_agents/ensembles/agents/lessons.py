@@ -36,6 +36,7 @@ __all__ = [
     "learn_cascade",
     "learn_consensus",
     "learn_qualities",
+    "prices_of",
     "score_cascade",
     "score_consensus",
     "score_members",
@@ -53,13 +54,15 @@ class Reply(Struct, kw_only=True, omit_defaults=True):
         value: Its answer.
         error: The code of its error, if it gave none.
         output_tokens: How long the answer is, where it told.
-        cost: What it cost, where it told; all of one currency.
+        cost: What it cost, where it told.
+        currency: Of that.
     """
 
     value: Any = None
     error: str | None = None
     output_tokens: int | None = None
     cost: float | None = None
+    currency: str | None = None
 
 
 class Lesson(Struct, kw_only=True, omit_defaults=True):
@@ -120,9 +123,18 @@ def labelled(
 
 
 def prices_of(lessons: Sequence[Lesson], members: Iterable[str]) -> dict[str, float | None]:
-    """What an answer of each member cost on average; ``None`` where none of its answers tells."""
+    """What an answer of each member cost on average; ``None`` where none of its answers tells.
+
+    Prices in several currencies cannot be compared: then none is known.
+    """
+    names = list(members)
+    replies = [
+        lesson.answers[name] for lesson in lessons for name in names if name in lesson.answers
+    ]
+    if len({reply.currency for reply in replies if reply.cost is not None}) > 1:
+        return dict.fromkeys(names)
     prices: dict[str, float | None] = {}
-    for name in members:
+    for name in names:
         told = [
             reply.cost
             for lesson in lessons
