@@ -129,6 +129,7 @@ async def _from_questions(how: LearnRequest, table: Learning, bus: Bus) -> Outco
         raise NotConfigured(f"{how.questions} has no questions")
     contract = await _contract(bus, table.skill, members, needed=bool(school.open))
     school.describe(contract, table.subject)
+    school.check_truths(contract, agreement_of(table.agreement))
     if school.open:
         _note(f"asking {len(members)} members {len(school.open)} questions")
     await school.ask(

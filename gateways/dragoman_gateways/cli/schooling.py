@@ -16,9 +16,11 @@ from msgspec import UnsetType
 from dragoman_agents.ensembles.agents.base import subject_of
 from dragoman_agents.ensembles.agents.lessons import Lesson, Reply
 from dragoman_agents.ensembles.agents.spending import BYTES_PER_TOKEN
+from dragoman_agents.ensembles.agreement import Agreement, Exact
 from dragoman_bus.client import Bus, Result
 from dragoman_bus.protocol.errors import DragomanError, InvalidInput
 from dragoman_bus.protocol.payloads import Contract, Cost
+from dragoman_bus.validation import validate_value
 
 __all__ = ["School", "read_lessons"]
 
@@ -90,6 +92,25 @@ class School:
             lesson.subject = subject_of(input, subject)
             if lesson.input_tokens is None:
                 lesson.input_tokens = len(msgspec.json.encode(input)) // BYTES_PER_TOKEN
+
+    def check_truths(self, contract: Contract | None, agreement: Agreement) -> None:
+        """Refuse what no answer can ever be equal to, before anybody is paid for answers.
+
+        Raises:
+            InvalidInput: a truth is of another type than answers, or cannot be compared.
+        """
+        kind = None
+        if contract is not None and isinstance(agreement, Exact):
+            kind = contract.output_schema.get("type")
+        for lesson in self.lessons:
+            fits = kind is None or not validate_value({"type": kind}, lesson.truth)
+            if not fits or not agreement.usable(lesson.truth):
+                told = msgspec.json.encode(lesson.truth).decode()
+                asked = msgspec.json.encode(lesson.input).decode()
+                raise InvalidInput(
+                    f"the truth {told} of the question {asked[:200]} cannot be compared with "
+                    "answers: write it as members write theirs"
+                )
 
     async def ask(
         self,

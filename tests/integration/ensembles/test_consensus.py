@@ -457,6 +457,9 @@ async def test_a_task_is_judged_once_and_a_wrong_label_leaves_it_to_be_judged(
 
     with pytest.raises(RemoteError, match="give truth"):
         await play.ask("vote", skill="feedback", text={"task_id": task_id})  # type: ignore[arg-type]
+    strange = {"task_id": task_id, "truth": {"label": "a"}}
+    with pytest.raises(RemoteError, match="write it as they do"):
+        await play.ask("vote", skill="feedback", text=strange)  # type: ignore[arg-type]
     label = {"task_id": task_id, "right": True}
     several = await asyncio.gather(
         *(play.ask("vote", skill="feedback", text=label) for _ in range(3)),  # type: ignore[arg-type]

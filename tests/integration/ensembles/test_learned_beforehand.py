@@ -154,3 +154,19 @@ def test_what_was_learned_for_other_stages_is_refused(folder: Path) -> None:
     declarations = load_configuration(folder / "dragoman.toml", environment={}).agents
     with pytest.raises(NotConfigured, match="was learned for the stages"):
         build_agent(declarations[1])
+
+
+async def test_a_truth_that_no_answer_can_equal_is_refused_before_anybody_is_asked(
+    nats_server: NatsServer, play: Stage, folder: Path
+) -> None:
+    questions = folder / "wrong.jsonl"
+    questions.write_text(json.dumps({"input": "x", "truth": {"label": "x"}}))
+    code, told = await learn(nats_server, folder, "vote", str(questions))
+    assert code == ExitCode.INVALID
+    assert "cannot be compared with answers" in told["error"]["message"]
+
+    questions.write_text('{"input": "x"}')
+    code, told = await learn(nats_server, folder, "vote", str(questions))
+    assert code == ExitCode.INVALID
+    assert "wrong.jsonl, line 1" in told["error"]["message"]
+    assert play.calls == []

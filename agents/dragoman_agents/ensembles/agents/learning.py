@@ -28,7 +28,7 @@ from dragoman_agents.ensembles.agents.labels import (
 )
 from dragoman_agents.ensembles.agents.members import MemberView
 from dragoman_agents.ensembles.agents.store import Store, quietly
-from dragoman_agents.ensembles.agreement import Agreement
+from dragoman_agents.ensembles.agreement import Agreement, Exact
 from dragoman_agents.ensembles.reputation import Account, Reputation
 from dragoman_agents.ensembles.routing import QualityTable
 from dragoman_agents.ensembles.weighting import JointWeights
@@ -197,8 +197,13 @@ class Learning:
     def _judge(self, ballot: Ballot, truth: Any, right: bool | None, subject: str | None) -> Label:
         about = ballot.subject if subject is None else subject
         if truth is not None:
-            if not self._agreement.usable(truth):
-                raise InvalidInput("truth cannot be compared with the members' answers")
+            kinds = {_kind(answer) for answer in ballot.answers.values()}
+            # A text where answers are objects would make all members wrong.
+            strange = isinstance(self._agreement, Exact) and kinds and _kind(truth) not in kinds
+            if strange or not self._agreement.usable(truth):
+                raise InvalidInput(
+                    "truth cannot be compared with the members' answers: write it as they do"
+                )
             return label_of(ballot, truth, self._agreement, about)
         if right is None:
             raise InvalidInput("give truth (the right answer) or right (true or false)")
@@ -291,3 +296,8 @@ class Learning:
         task = asyncio.ensure_future(quietly(work))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _kind(value: Any) -> type:
+    """The kind of a JSON value; all numbers are of one."""
+    return float if type(value) is int else type(value)
