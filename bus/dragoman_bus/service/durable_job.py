@@ -29,6 +29,7 @@ from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.service.job import Answer, Job, Outcome, Released
 from dragoman_bus.service.log_stream import Fenced, LogStream
 from dragoman_bus.service.persisting import patiently
+from dragoman_bus.transports.lagging import seen
 from dragoman_bus.transports.streams import Pulled
 
 __all__ = ["DurableJob"]
@@ -164,9 +165,17 @@ class DurableJob(Job):
     async def _perhaps_canceled(self, outcome: Outcome) -> Outcome:
         """A failure may be what a cancel looks like that has not been heard here (DUR-62).
 
-        Above all, a canceled child's end may come before the cancel of its parent.
+        Above all, a canceled child's end may come before the cancel of its parent; then it is
+        waited for, since the node that is read from may be behind.
         """
-        log = await patiently(lambda: self._store.read(self.task_id), self.task_id)
+        below = outcome.error is not None and outcome.error.code == "CANCELED"
+        log = await patiently(
+            lambda: seen(
+                lambda: self._store.read(self.task_id),
+                lambda log: log.cancel is not None or not below,
+            ),
+            self.task_id,
+        )
         if log.cancel is None:
             return outcome
         words = "" if isinstance(log.cancel.reason, UnsetType) else f": {log.cancel.reason}"

@@ -63,7 +63,8 @@ class Advisories:
         # A terminated message is gone; whoever terminated it says which task it was (DUR-63).
         task_id = submission.data.task_id if submission else advisory.reason
         if not is_token(task_id):
-            logger.warning(
+            # Mostly one whose task reached its deadline at work: the server deletes it then.
+            logger.info(
                 "a queue message is gone after %d deliveries: %s",
                 advisory.deliveries,
                 advisory.reason or pulled.subject,
