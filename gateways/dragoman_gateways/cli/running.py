@@ -17,7 +17,7 @@ from dragoman_gateways.cli.lifeline import hold_lifeline
 from dragoman_gateways.cli.lines import StatusLines
 from dragoman_gateways.cli.output import error_console, printable, write_json
 from dragoman_gateways.cli.processes import dragoman_command
-from dragoman_gateways.cli.settings import Settings
+from dragoman_gateways.cli.settings import SERVER_VARIABLE, Settings
 from dragoman_gateways.cli.supervising import Program, RestartPolicy, Supervisor
 
 __all__ = ["Serving", "find_agent", "serve_agent"]
@@ -154,7 +154,6 @@ async def _replicas(what: Serving, settings: Settings, replicas: int) -> ExitCod
     url = settings.server_url()
     options = [
         *(["--config", str(file)] if file else []),
-        *(["--server", url] if url else []),
         *(["--debug"] if settings.debug else []),
     ]
     command = dragoman_command(*options, "run", what.target, "--json", *what.options())
@@ -166,5 +165,7 @@ async def _replicas(what: Serving, settings: Settings, replicas: int) -> ExitCod
     with stop_on_signals() as stop:
         # The children's own drain ends them before this one runs out.
         policy = RestartPolicy(drain_seconds=what.drain_seconds + 5)
-        await Supervisor(programs, dict(os.environ), lines.process, policy).run(stop)
+        # Not as an argument, which whoever lists processes sees: it may hold a password.
+        environment = os.environ | ({SERVER_VARIABLE: url} if url else {})
+        await Supervisor(programs, environment, lines.process, policy).run(stop)
         return ExitCode.OK if stop.is_set() else ExitCode.USAGE

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dragoman_agents.configuration import Configuration
 
-__all__ = ["Settings"]
+__all__ = ["SERVER_VARIABLE", "Settings"]
+
+SERVER_VARIABLE = "DRAGOMAN_SERVER"
+"""Where ``--server`` may stand instead; it wins over NATS_URL."""
 
 
 @dataclass(kw_only=True)

@@ -15,12 +15,13 @@ from dragoman_bus.client import Bus, connect
 from dragoman_bus.protocol.errors import DragomanError, NotConfigured
 from dragoman_bus.registry.directory import DirectoryChange
 from dragoman_bus.server import NatsServer
+from dragoman_bus.transports.nats import redact_url, server_urls
 from dragoman_gateways.cli.durability import check_replicas, supervised
 from dragoman_gateways.cli.event_loop import run, stop_on_signals
 from dragoman_gateways.cli.exit_codes import ExitCode
 from dragoman_gateways.cli.lines import StatusLines
 from dragoman_gateways.cli.processes import dragoman_command
-from dragoman_gateways.cli.settings import Settings
+from dragoman_gateways.cli.settings import SERVER_VARIABLE, Settings
 from dragoman_gateways.cli.supervising import Program, RestartPolicy, Supervisor
 from dragoman_gateways.cli.words import plural, short_instance
 
@@ -49,6 +50,12 @@ def up(settings: Settings, *, port: int | None, data_directory: Path | None, dra
         raise NotConfigured(f"{file} has no [[agents]]; add one, or serve one with `dragoman run`")
     if configuration.bus.starts_server:
         check_replicas(configuration.durable)
+    elif port is not None or data_directory is not None:
+        raise NotConfigured(
+            f"--port and --data-directory are of a server that is started, and "
+            f"{redact_url(configuration.bus.url)} runs elsewhere; leave them out, or take the "
+            "server away from --server, NATS_URL, DRAGOMAN_SERVER or [bus]"
+        )
     return run(_up(settings, file, configuration, drain))
 
 
@@ -62,9 +69,13 @@ async def _up(
             connect(url, name="up") as bus,
             _supervisor(bus, configuration, lines),
         ):
-            programs = programs_for(configuration, file, url)
+            programs = programs_for(configuration, file)
             supervisor = Supervisor(
-                programs, dict(os.environ), lines.process, RestartPolicy(drain_seconds=drain)
+                programs,
+                # Whoever lists processes sees their arguments, and an address may hold a password.
+                os.environ | {SERVER_VARIABLE: url},
+                lines.process,
+                RestartPolicy(drain_seconds=drain),
             )
             remove = await _follow_registry(bus, lines)
             lines.say("agents", f"starting {plural(len(programs), 'process', 'processes')}")
@@ -80,7 +91,7 @@ async def _up(
     return ExitCode.USAGE
 
 
-def programs_for(configuration: Configuration, file: Path, url: str) -> list[Program]:
+def programs_for(configuration: Configuration, file: Path) -> list[Program]:
     """One program per replica of every agent; a replica's label ends with its number.
 
     An agent without code sees the key of its own model and no other; what an agent's code needs
@@ -92,9 +103,7 @@ def programs_for(configuration: Configuration, file: Path, url: str) -> list[Pro
     for agent in configuration.agents:
         target = agent.module or agent.name or ""
         options = [] if agent.concurrency is None else ["--concurrency", str(agent.concurrency)]
-        command = dragoman_command(
-            "--config", str(file), "--server", url, "run", target, "--json", *options
-        )
+        command = dragoman_command("--config", str(file), "run", target, "--json", *options)
         name = agent.name or Path(target.partition(":")[0]).stem
         own = None if agent.model is None else key_place(agent.model)[0]
         hidden = keys - {own} if agent.module is None else frozenset()
@@ -121,7 +130,8 @@ async def _server(
     """The address of the bus; a server of our own is started, watched and stopped."""
     bus = configuration.bus
     if not bus.starts_server:
-        lines.say("bus", f"{bus.url} (runs elsewhere)", url=bus.url)
+        shown = ",".join(map(redact_url, server_urls(bus.url)))
+        lines.say("bus", f"{shown} (runs elsewhere)", url=shown)
         yield bus.url
         return
     server = NatsServer(

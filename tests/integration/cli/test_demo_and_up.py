@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dragoman_bus.server import NatsServer
 from dragoman_gateways.cli.exit_codes import ExitCode
 from tests.integration.cli.programs import EXAMPLES, Program, exists, run, start
 from tests.support.openai_server import Failure, OpenAIServer, Reply
@@ -153,6 +154,27 @@ async def test_up_tells_in_words_why_an_agent_does_not_start(tmp_path: Path) -> 
     assert re.search(r"^empty: say which agent of .*\(NOT_CONFIGURED\)$", errors, re.MULTILINE)
     assert "{" not in errors + output
     assert re.search(r"^[0-9:]+  empty +process [0-9]+ started$", output, re.MULTILINE)
+
+
+def arguments_of(pid: int) -> str:
+    """What everybody on this machine may read of a process; nothing where there is no /proc."""
+    file = Path(f"/proc/{pid}/cmdline")
+    return file.read_text() if file.exists() else ""
+
+
+async def test_up_shows_nobody_the_password_of_a_server_that_runs_elsewhere(tmp_path: Path) -> None:
+    login = "authorization { user: me, password: s3cret-word }"
+    (tmp_path / "dragoman.toml").write_text(f'[[agents]]\nmodule = "{EXAMPLES}/echo.py:agent"\n')
+    async with NatsServer(tmp_path / "nats", extra_configuration=login) as server:
+        url = server.url.replace("nats://", "nats://me:s3cret-word@")
+        async with start(
+            *("--config", str(tmp_path / "dragoman.toml"), "up", "--json"), NATS_URL=url
+        ) as program:
+            ready = await program.line(lambda line: line["event"] == "process.ready")
+            assert "s3cret-word" not in arguments_of(ready["process"]["pid"])
+            assert await program.end(signal.SIGTERM) == ExitCode.OK
+        assert server.url in json.dumps(program.lines)
+        assert "s3cret-word" not in json.dumps(program.lines)
 
 
 async def test_live_validation_of_real_traffic_finds_no_violation(tmp_path: Path) -> None:

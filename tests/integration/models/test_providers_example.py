@@ -133,9 +133,7 @@ def with_a_file(settings: ModelSettings, folder: Path) -> ModelSettings:
 async def test_each_process_sees_the_key_of_its_own_model_and_no_other() -> None:
     keys = {key for agent in AGENTS for key in variables(model_of(agent))}
     assert len(keys) == 6
-    for agent, program in zip(
-        CONFIGURATION.agents, programs_for(CONFIGURATION, FILE, "nats://x"), strict=True
-    ):
+    for agent, program in zip(CONFIGURATION.agents, programs_for(CONFIGURATION, FILE), strict=True):
         own = set() if agent.model is None else set(variables(agent.model))
         seen = await variables_seen(program, dict.fromkeys(keys, KEY) | {"KEPT": "yes"})
         assert seen & keys == own

@@ -187,6 +187,20 @@ def test_up_says_what_its_configuration_lacks(
     assert words.replace("\\", "") in result.stderr.replace("\n", " ")
 
 
+@pytest.mark.parametrize("flags", [("--port", "0"), ("--data-directory", "data")])
+def test_up_does_not_ignore_what_it_was_told_of_a_server_it_does_not_start(
+    runner: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, str]
+) -> None:
+    (tmp_path / "dragoman.toml").write_text('[[agents]]\nmodule = "x.py:agent"\n')
+    monkeypatch.setenv("NATS_URL", "nats://me:secret@elsewhere:4222")
+
+    result = runner.invoke(cli, ["up", *flags])
+
+    assert result.exit_code == ExitCode.USAGE
+    assert "nats://elsewhere:4222 runs elsewhere" in result.stderr
+    assert "secret" not in result.stderr
+
+
 @pytest.mark.parametrize(
     "target", ["absent.py:agent", "no.such.module:agent", "undeclared", "broken.py:agent"]
 )
