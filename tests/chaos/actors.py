@@ -153,15 +153,20 @@ async def _supervise(url: str, replicas: int) -> None:
 
 async def _call(url: str, journal: Path, orders: list[Order], pace: float) -> None:
     """Submit every order that the journal does not have, and note each one that was accepted."""
-    done = accepted_in(journal)
     transport = await _connect(url)
     with journal.open("ab", buffering=0) as notes:
-        async with Bus(transport) as bus:
-            for order in orders:
-                if order.task_id not in done:
-                    await _submit(bus, order)
-                    notes.write(f"{order.task_id}\n".encode())
-                    await asyncio.sleep(pace)
+        while True:
+            # Opening the bus fails as well when the server is away at that moment.
+            with contextlib.suppress(DragomanError):
+                async with Bus(transport) as bus:
+                    done = accepted_in(journal)
+                    for order in orders:
+                        if order.task_id not in done:
+                            await _submit(bus, order)
+                            notes.write(f"{order.task_id}\n".encode())
+                            await asyncio.sleep(pace)
+                    return
+            await asyncio.sleep(0.2)
 
 
 async def _submit(bus: Bus, order: Order) -> None:

@@ -82,9 +82,9 @@ class DeadLetters:
         while True:
             page = await self._store.streams.read(LOG_STREAM, pattern, after=after, limit=PAGE)
             letters = [stored for stored in page.messages if _is_letter(stored)]
-            settlements = await self._settlements(letters)
+            last = await self._last(letters)
             for stored in letters:
-                letter = _letter(stored, settlements.get(stored.subject))
+                letter = _letter(stored, last.get(stored.subject))
                 if letter is not None and (settled or letter.is_open):
                     yield letter
             if not page.more or not page.messages:
@@ -99,8 +99,8 @@ class DeadLetters:
         """
         letters = await seen(lambda: self._letters_of(task_id), bool)
         if letters:
-            settlements = await self._settlements(letters)
-            letter = _letter(letters[-1], settlements.get(letters[-1].subject))
+            last = await self._last(letters)
+            letter = _letter(letters[-1], last.get(letters[-1].subject))
             if letter is not None:
                 return letter
         raise TaskRejected(
@@ -197,16 +197,13 @@ class DeadLetters:
                 raise TaskRejected(words, code="TASK_CONFLICT", task_id=data.task_id) from None
             raise _settled(now) from None
 
-    async def _settlements(self, letters: list[Stored]) -> dict[str, SettlementData]:
+    async def _last(self, letters: list[Stored]) -> dict[str, Stored]:
+        """What was stored last on the subjects of letters: a settlement, or a letter itself."""
         if not letters:
             return {}
         subjects = sorted({letter.subject for letter in letters})
-        found: dict[str, SettlementData] = {}
-        for stored in await self._store.streams.last(LOG_STREAM, *subjects):
-            message = decode(stored.data)
-            if isinstance(message, TaskSettlement):
-                found[stored.subject] = message.data
-        return found
+        stored = await self._store.streams.last(LOG_STREAM, *subjects)
+        return {one.subject: one for one in stored}
 
 
 def _is_letter(stored: Stored) -> bool:
@@ -216,15 +213,18 @@ def _is_letter(stored: Stored) -> bool:
         return False
 
 
-def _letter(stored: Stored, settlement: SettlementData | None) -> DeadLetter | None:
+def _letter(stored: Stored, last: Stored | None) -> DeadLetter | None:
+    """A stored letter with its settlement; ``None`` for one that a later failure replaced."""
     message = decode(stored.data)
-    if not isinstance(message, TaskDeadLetter):
+    end = message if last is None else decode(last.data)
+    replaced = isinstance(end, TaskDeadLetter) and last and last.position > stored.position
+    if not isinstance(message, TaskDeadLetter) or replaced:
         return None
     return DeadLetter(
         data=message.data,
         failed_at=message.time,
         position=stored.position,
-        settlement=settlement,
+        settlement=end.data if isinstance(end, TaskSettlement) else None,
     )
 
 

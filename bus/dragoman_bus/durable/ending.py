@@ -113,7 +113,7 @@ def ending_records(
     if ending.state is TaskState.FAILED:
         subject = dead_letter_subject(log.data.skill, log.task_id)
         letter = dead_letter(log, ending.error, sender, max_payload - HEADER_BYTES)
-        records.append(Record(subject=subject, data=letter, expect=Expectation(subject, 0)))
+        records.append(Record(subject=subject, data=letter))
     if ending.outbox is not None:
         records.append(_record(log_subject(log.task_id, "control"), ending.outbox))
     for child in open_children:
