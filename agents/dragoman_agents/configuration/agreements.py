@@ -9,6 +9,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from dragoman_bus.protocol.a2a import Token
+
 __all__ = [
     "AgreementTable",
     "Amount",
@@ -23,7 +25,6 @@ __all__ = [
     "Token",
 ]
 
-Token = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,63}$(?!\n)")]
 Text = Annotated[str, Meta(min_length=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Amount = Annotated[float, Meta(ge=0)]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from jsonschema import Draft202012Validator, SchemaError
 from msgspec import Meta, Struct, field
 
+from dragoman_agents.configuration.agreements import Text, Token
 from dragoman_agents.configuration.durability import DurableTable
 from dragoman_agents.configuration.ensembles import EnsembleTable
 from dragoman_agents.models.settings import ListedPrice, ModelSettings
@@ -22,8 +23,6 @@ __all__ = [
     "SkillDeclaration",
 ]
 
-Token = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,63}$(?!\n)")]
-Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1, le=65536)]
 
 DEFAULT_INPUT: Mapping[str, Any] = {

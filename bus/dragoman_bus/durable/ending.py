@@ -6,14 +6,14 @@ the outbox (DUR-40) and the turn of the context (DUR-49) stand in one atomic bat
 
 from __future__ import annotations
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from dragoman_bus.durable.letters import dead_letter
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.protocol.a2a import Artifact, TaskState, TaskStatus, TaskStatusUpdateEvent
 from dragoman_bus.protocol.codec import encode
 from dragoman_bus.protocol.envelopes import Sender
-from dragoman_bus.protocol.error_objects import error_object
+from dragoman_bus.protocol.error_objects import cancellation
 from dragoman_bus.protocol.messages import (
     Envelope,
     TaskCancel,
@@ -127,8 +127,7 @@ def ending_records(
 
 def canceled(wish: CancelData) -> Ending:
     """How a canceled task ends."""
-    words = "" if isinstance(wish.reason, UnsetType) else f": {wish.reason}"
-    return Ending(TaskState.CANCELED, error=error_object("CANCELED", f"canceled{words}"))
+    return Ending(TaskState.CANCELED, error=cancellation(wish, "canceled"))
 
 
 def above(task_id: str) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from dragoman_bus.protocol.error_registry import defaults_of
 from dragoman_bus.protocol.errors import DragomanError
-from dragoman_bus.protocol.payloads import ErrorObject
+from dragoman_bus.protocol.payloads import CancelData, ErrorObject
 
-__all__ = ["error_object", "error_of"]
+__all__ = ["cancellation", "error_object", "error_of"]
 
 
 def error_object(code: str, message: str, **members: Any) -> ErrorObject:
@@ -27,6 +27,12 @@ def error_object(code: str, message: str, **members: Any) -> ErrorObject:
             **members,
         }
     )
+
+
+def cancellation(wish: CancelData, words: str, **members: Any) -> ErrorObject:
+    """The error object of a task that was canceled: ``words``, and the reason that was given."""
+    reason = "" if isinstance(wish.reason, UnsetType) else f": {wish.reason}"
+    return error_object("CANCELED", f"{words}{reason}", **members)
 
 
 def error_of(error: DragomanError, *, side_effects: str | None = None) -> ErrorObject:

@@ -21,7 +21,7 @@ from dragoman_bus.protocol.a2a import Message, TaskState
 from dragoman_bus.protocol.canonical import digest_of
 from dragoman_bus.protocol.durable import OutboxData
 from dragoman_bus.protocol.envelopes import Sender
-from dragoman_bus.protocol.error_objects import error_object, error_of
+from dragoman_bus.protocol.error_objects import cancellation, error_object, error_of
 from dragoman_bus.protocol.errors import DragomanError, PayloadTooLarge
 from dragoman_bus.protocol.messages import TaskOutbox
 from dragoman_bus.protocol.payloads import ErrorObject, EventData, SubmitData
@@ -178,8 +178,7 @@ class DurableJob(Job):
         )
         if log.cancel is None:
             return outcome
-        words = "" if isinstance(log.cancel.reason, UnsetType) else f": {log.cancel.reason}"
-        error = error_object("CANCELED", f"canceled by the caller{words}", side_effects="possible")
+        error = cancellation(log.cancel, "canceled by the caller", side_effects="possible")
         return Outcome(state=TaskState.CANCELED, error=error, usage=outcome.usage)
 
     def _unwanted(self, outcome: Outcome) -> Outcome:

@@ -19,7 +19,7 @@ from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.codec import decode
 from dragoman_bus.protocol.envelopes import Sender, agent_source
-from dragoman_bus.protocol.error_objects import error_object, error_of
+from dragoman_bus.protocol.error_objects import cancellation, error_of
 from dragoman_bus.protocol.errors import (
     DragomanError,
     PayloadTooLarge,
@@ -232,9 +232,7 @@ class Instance:
             self._replier.answer(reply, job.stream.snapshot())
         finally:
             if isinstance(message, TaskCancel):
-                reason = message.data.reason
-                words = "" if isinstance(reason, UnsetType) else f": {reason}"
-                self.cancel(job, error_object("CANCELED", f"canceled by the caller{words}"))
+                self.cancel(job, cancellation(message.data, "canceled by the caller"))
 
     def _attach(self, job: Job, reply: str, window: int | UnsetType) -> None:
         if not reply:

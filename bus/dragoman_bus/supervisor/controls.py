@@ -33,7 +33,12 @@ from dragoman_bus.protocol.messages import (
 from dragoman_bus.protocol.payloads import CancelData
 from dragoman_bus.protocol.subjects import event_subject, instance_subject
 from dragoman_bus.protocol.tasklog import LogFold
-from dragoman_bus.supervisor.intake import UNKNOWN_DELIVERIES, UNKNOWN_SECONDS, Later
+from dragoman_bus.supervisor.intake import (
+    STALE_SECONDS,
+    UNKNOWN_DELIVERIES,
+    UNKNOWN_SECONDS,
+    Later,
+)
 from dragoman_bus.transports.port import Transport
 from dragoman_bus.transports.streams import Pulled
 
@@ -43,7 +48,6 @@ logger = logging.getLogger("dragoman.supervisor")
 
 CANCEL_GRACE_SECONDS = 10.0
 INSTANCE_SECONDS = 2.0
-STALE_SECONDS = 0.2
 
 
 class Controls:

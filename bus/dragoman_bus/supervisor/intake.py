@@ -13,13 +13,15 @@ from collections.abc import Awaitable, Callable
 from dragoman_bus.protocol.errors import DragomanError
 from dragoman_bus.transports.streams import Pulled, Puller, QueueSettings, Streams
 
-__all__ = ["UNKNOWN_DELIVERIES", "UNKNOWN_SECONDS", "Intake", "Later"]
+__all__ = ["STALE_SECONDS", "UNKNOWN_DELIVERIES", "UNKNOWN_SECONDS", "Intake", "Later"]
 
 logger = logging.getLogger("dragoman.supervisor")
 
 CONCURRENCY = 64
 RETRY_SECONDS = 1.0
 DEFECT_SECONDS = 30.0
+STALE_SECONDS = 0.2
+"""After how long a message comes again whose news the node that was read from does not have."""
 UNKNOWN_DELIVERIES, UNKNOWN_SECONDS = 10, 1.0
 """How often a message about a task that is not known comes again, and after how long."""
 

@@ -11,14 +11,12 @@ from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.durable.submission import enqueue
 from dragoman_bus.protocol.subjects import turn_subject
-from dragoman_bus.supervisor.intake import Later
+from dragoman_bus.supervisor.intake import STALE_SECONDS, UNKNOWN_DELIVERIES, Later
 from dragoman_bus.transports.streams import Pulled, Stored
 
 __all__ = ["Turns"]
 
 PAGE = 500
-STALE_SECONDS = 0.2
-STALE_DELIVERIES = 10
 
 
 class Turns:
@@ -45,7 +43,7 @@ class Turns:
         counted = Counter(message.subject.split(".")[4] for message in turns)
         for task_id in [task_id for task_id, count in counted.items() if count == 1]:
             log = await self._store.read(task_id)
-            if log.submission is None and pulled.delivery < STALE_DELIVERIES:
+            if log.submission is None and pulled.delivery < UNKNOWN_DELIVERIES:
                 raise Later(STALE_SECONDS)
             if log.submission is None or log.ended:
                 continue

@@ -53,16 +53,22 @@ def puller_on(wire: Wire) -> pulling.JetStreamPuller:
     return pulling.JetStreamPuller(connection, "WORK", "queue", lambda pulled: None, 5.0)
 
 
-async def test_a_queue_that_is_not_there_is_left_alone_for_a_pause_whatever_is_wanted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(pulling, "_FIRST_PAUSE_SECONDS", 3600.0)
+async def refused() -> tuple[Wire, pulling.JetStreamPuller]:
+    """A puller that has asked once, and heard that there is no queue."""
     wire = Wire()
     puller = puller_on(wire)
     await puller.open()
     puller.want(1)
     await asyncio.sleep(0)
     wire.hear(Delivery(wire.asked[0], b"", "", {"Status": "503"}))
+    return wire, puller
+
+
+async def test_a_queue_that_is_not_there_is_left_alone_for_a_pause_whatever_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pulling, "_FIRST_PAUSE_SECONDS", 3600.0)
+    wire, puller = await refused()
     for number in (2, 1, 2):
         puller.want(number)
         await asyncio.sleep(0)
@@ -72,12 +78,7 @@ async def test_a_queue_that_is_not_there_is_left_alone_for_a_pause_whatever_is_w
 
 async def test_a_reconnect_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulling, "_FIRST_PAUSE_SECONDS", 3600.0)
-    wire = Wire()
-    puller = puller_on(wire)
-    await puller.open()
-    puller.want(1)
-    await asyncio.sleep(0)
-    wire.hear(Delivery(wire.asked[0], b"", "", {"Status": "503"}))
+    wire, puller = await refused()
     wire.came_back()
     await asyncio.sleep(0)
     assert len(wire.asked) == 2
@@ -88,12 +89,7 @@ async def test_a_pause_that_ends_after_the_end_asks_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pulling, "_FIRST_PAUSE_SECONDS", 0.0)
-    wire = Wire()
-    puller = puller_on(wire)
-    await puller.open()
-    puller.want(1)
-    await asyncio.sleep(0)
-    wire.hear(Delivery(wire.asked[0], b"", "", {"Status": "503"}))
+    wire, puller = await refused()
     await puller.close()
     before = asyncio.all_tasks()
 
