@@ -30,6 +30,7 @@ skill = "guess"
 members = ["wrong", "also-wrong", "right"]
 learned = "vote.json"
 choices = 4
+explore = 0.0
 [[agents]]
 name = "careful"
 [agents.ensemble]

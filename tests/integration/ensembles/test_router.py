@@ -91,7 +91,7 @@ async def test_labels_move_tasks_to_who_is_better(play: Stage) -> None:
 
     await teach(play, "right", 60)
 
-    reasons = [account_of(await play.ask("route")).reason for _ in range(10)]
+    reasons = [account_of(await play.ask("route")).reason for _ in range(30)]
     chosen = [reason for reason in reasons if "is tried" not in reason]
     assert chosen
     assert set(chosen) == {"best single member"}
