@@ -6,7 +6,8 @@ import asyncio
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,25 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 class LazyGroup(click.Group):
     """A group whose commands are modules of ``commands``, imported when they are needed."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run and exit; wrong usage is told as JSON to a program that asked for JSON."""
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.Abort:
+            code = ExitCode.INTERRUPTED
+        except click.ClickException as error:
+            if not standalone_mode:
+                raise
+            code = _report_usage(error, sys.argv[1:] if args is None else args)
+        return sys.exit(code) if standalone_mode else code
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order in which a newcomer meets them."""
@@ -79,6 +99,16 @@ class LazyGroup(click.Group):
             formatter.write_dl([(str(int(code)), text) for code, text in EXIT_CODE_HELP.items()])
         formatter.write_paragraph()
         formatter.write_text("Start with `dragoman demo`, then `dragoman init` and `dragoman up`.")
+
+
+def _report_usage(error: click.ClickException, arguments: Sequence[str]) -> int:
+    """Tell what is wrong with ``arguments``, which may not have been read as far as ``--json``."""
+    if "--json" in takewhile(lambda argument: argument != "--", arguments):
+        from dragoman_gateways.cli.failures import report_usage
+
+        return report_usage(error)
+    error.show()
+    return error.exit_code
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
+import click
+
 from dragoman_bus.protocol.errors import DragomanError
 from dragoman_gateways.cli.accounts import print_account
 from dragoman_gateways.cli.exit_codes import ExitCode, exit_code_of
 from dragoman_gateways.cli.output import error_console, printable, write_json
 from dragoman_gateways.cli.settings import Settings
 
-__all__ = ["error_document", "report_failure", "sentence"]
+__all__ = ["error_document", "report_failure", "report_usage", "sentence"]
 
 REPORT = "This is a defect in dragoman: run it again with --debug and report what it shows."
 
@@ -24,7 +26,7 @@ def report_failure(error: BaseException, settings: Settings) -> ExitCode:
             "".join(traceback.format_exception(error)), style="dim", markup=False, end=""
         )
     if settings.json:
-        write_json({"event": "error", "exitCode": int(code), "error": error_document(error)})
+        _write_error(code, error_document(error))
     else:
         told = f"[bold red]dragoman:[/] {_escaped(sentence(error))}"
         # In a file or a pipe it stays one line, which can be searched.
@@ -34,6 +36,27 @@ def report_failure(error: BaseException, settings: Settings) -> ExitCode:
         if action:
             error_console().print(f"  {_escaped(action)}", style="dim")
     return code
+
+
+def report_usage(error: click.ClickException) -> ExitCode:
+    """Tell a program what is wrong with its command line; returns the exit code."""
+    context = getattr(error, "ctx", None)
+    command = "dragoman" if context is None else context.command_path
+    _write_error(
+        ExitCode.USAGE,
+        {
+            "code": "USAGE",
+            "message": _as_sentence(error.format_message()),
+            "retryable": False,
+            "sideEffects": "none",
+            "action": f"`{command} --help` explains the command.",
+        },
+    )
+    return ExitCode.USAGE
+
+
+def _write_error(code: ExitCode, document: dict[str, Any]) -> None:
+    write_json({"event": "error", "exitCode": int(code), "error": document})
 
 
 def error_document(error: BaseException) -> dict[str, Any]:
@@ -65,6 +88,10 @@ def sentence(error: BaseException) -> str:
         text = "interrupted"
     else:
         text = f"{type(error).__name__}: {error}"
+    return _as_sentence(text)
+
+
+def _as_sentence(text: str) -> str:
     text = printable(text).strip()
     return text if text.endswith((".", "!", "?")) else f"{text}."
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -54,6 +56,69 @@ def test_an_unknown_command_is_a_usage_error(runner: CliRunner) -> None:
 
     assert result.exit_code == ExitCode.USAGE
     assert "fly" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fly", "--json"], "fly"),
+        (["--sky", "ls", "--json"], "--sky"),
+        (["ask", "--json"], "SKILL"),
+        (["ask", "count", "--bogus", "--json"], "--bogus"),
+        (["ask", "count", "--deadline", "soon", "--json"], "--deadline"),
+        (["task", "get", "NO NAME", "--json"], "NO NAME"),
+        (["task", "--json"], "--json"),
+        (["dlq", "redrive", "a", "--agent", "b", "--model", "c", "--json"], "--model"),
+    ],
+)
+def test_wrong_usage_is_told_as_json_to_a_program(
+    runner: CliRunner, arguments: list[str], words: str
+) -> None:
+    result = runner.invoke(cli, arguments)
+
+    [line] = result.stdout.splitlines()
+    document = json.loads(line)
+    assert result.exit_code == document["exitCode"] == ExitCode.USAGE
+    assert document["event"] == "error"
+    assert document["error"]["code"] == "USAGE"
+    assert words in document["error"]["message"]
+    assert "--help" in document["error"]["action"]
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["ask", "count", "--bogus"], ["ls", "--", "a", "--json"]])
+def test_wrong_usage_is_told_in_words_to_people(runner: CliRunner, arguments: list[str]) -> None:
+    result = runner.invoke(cli, arguments)
+
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stdout == ""
+    assert result.stderr.startswith("Usage: ")
+
+
+def test_ctrl_c_before_a_command_begins_is_an_interruption(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(cli), "parse_args", interrupted)
+
+    assert runner.invoke(cli, ["ls"]).exit_code == ExitCode.INTERRUPTED
+
+
+def test_a_broken_configuration_is_told_as_json_to_a_program(
+    runner: CliRunner, tmp_path: Path
+) -> None:
+    file = tmp_path / "dragoman.toml"
+    file.write_text("[bus\nport = ")
+
+    result = runner.invoke(cli, ["--config", str(file), "ls", "--json"])
+
+    document = json.loads(result.stdout)
+    assert result.exit_code == document["exitCode"] == ExitCode.USAGE
+    assert document["error"]["code"] == "NOT_CONFIGURED"
+    assert str(file) in document["error"]["message"]
+    assert result.stderr == ""
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
