@@ -41,6 +41,7 @@ class Durable:
     class_: str | None = None
     attempts: int | None = None
     detach: bool = False
+    ordered: bool = False
 
     def options(self) -> dict[str, Any]:
         """The same as options of ``Bus.submit``."""
@@ -49,6 +50,7 @@ class Durable:
             "task_id": self.task_id,
             "class_": self.class_,
             "maximum_attempts": self.attempts,
+            "ordered": self.ordered,
         }
 
 

@@ -234,6 +234,26 @@ async def test_a_question_without_a_terminal_waits_for_a_reply(place: Place) -> 
     assert again == ExitCode.TASK_FAILED
 
 
+async def test_ordered_tasks_of_a_context_run_one_after_the_other(place: Place) -> None:
+    context = new_identifier()
+    first, second, free = (f"{context[:20]}-{name}" for name in ("first", "second", "free"))
+    within = ("--context", context, "--durable")
+    await place.json("ask", "book", "a table", "--ordered", "--detach", "--id", first, *within)
+    await place.json("ask", "crawl", "a", "--ordered", "--detach", "--id", second, *within)
+    watched, _ = await place.json("ask", "crawl", "a", "--id", free, *within)
+    _, [waiting] = await place.json("task", "get", second)
+
+    await place.json("task", "reply", first, "Monday")
+    code, _ = await place.json("task", "watch", second)
+    _, before = await place.json("task", "replay", first)
+    _, after = await place.json("task", "replay", second)
+
+    assert (watched, code) == (ExitCode.OK, ExitCode.OK)
+    assert waiting["state"] == "TASK_STATE_SUBMITTED"
+    assert before[-1]["event"] == "dev.dragoman.task.final"
+    assert after[1]["position"] > before[-1]["position"]
+
+
 async def test_a_failed_task_is_a_dead_letter_that_is_settled_once(place: Place) -> None:
     task_id = new_identifier()
     code, _ = await place.json("ask", "--durable", "tortoise/trip", "go", "--id", task_id)

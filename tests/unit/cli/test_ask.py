@@ -86,6 +86,20 @@ def test_a_bad_name_is_told_as_json_with_nothing_else_on_standard_output() -> No
     assert result.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--ordered", "--context", "case-7"], "--ordered need --durable"),
+        (["--ordered", "--durable"], "--ordered needs --context"),
+    ],
+)
+def test_an_order_is_one_of_durable_tasks_in_a_context(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(cli, ["ask", "count", "hello", *arguments, "--json"])
+
+    assert result.exit_code == ExitCode.USAGE
+    assert words in result.stdout
+
+
 @pytest.mark.parametrize("money", ["0.02", "USD", "-1USD", "1e3USD", "1 usd", "nanUSD", "1USDT"])
 def test_what_is_no_amount_of_money_is_a_usage_error(money: str) -> None:
     result = CliRunner().invoke(cli, ["ask", "count", "hello", "--max-cost", money])

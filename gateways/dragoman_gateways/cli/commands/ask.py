@@ -78,6 +78,11 @@ __all__ = ["command"]
     type=click.IntRange(1, 100),
     help="With --durable: how often it is tried. Default: 5.",
 )
+@click.option(
+    "--ordered",
+    is_flag=True,
+    help="With --durable and --context: begin after all such tasks of the context before it.",
+)
 @json_option
 @bus_options
 @pass_settings
@@ -107,11 +112,14 @@ def command(
     dragoman ask translate "Good morning!"
     dragoman ask counter/count --file letter.txt --input '{"most": 3}'
     dragoman ask --durable --id report-7 report --file letter.txt
+    dragoman ask --durable --detach --context case-7 --ordered report "the second letter"
     """
     from dragoman_gateways.cli.asking import Durable, Question, ask, build_input, parse_target
 
     if not durable and any(how.values()):
-        raise click.UsageError("--detach, --id, --class and --attempts need --durable")
+        raise click.UsageError("--detach, --id, --class, --attempts and --ordered need --durable")
+    if how["ordered"] and context_id is None:
+        raise click.UsageError("--ordered needs --context: its tasks run one after the other")
     if text is not None and path is not None:
         raise click.UsageError("give the text as an argument or with --file, not both")
     skill, chosen = parse_target(target, agent)
