@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dragoman_bus.client import Bus, DeadLetter
-from dragoman_bus.protocol.errors import AgentUnavailable, DragomanError
+from dragoman_bus.protocol.errors import AgentUnavailable, DragomanError, TaskRejected
 from dragoman_bus.registry.view import AgentView
 from dragoman_gateways.cli.bus_work import on_bus
 from dragoman_gateways.cli.dead_letter_facts import (
@@ -26,9 +26,13 @@ __all__ = ["Redrive", "drop_letters", "list_letters", "redrive_letters", "show_l
 
 @dataclass(kw_only=True)
 class Redrive:
-    """How failed tasks are submitted again; ``None`` leaves it as it was."""
+    """How failed tasks are submitted again; ``None`` leaves it as it was.
+
+    With ``force``, the agent need not be there.
+    """
 
     agent: str | None
+    force: bool
     model: str | None
     skill: str | None
     deadline: float
@@ -90,10 +94,11 @@ def redrive_letters(task_ids: Sequence[str], how: Redrive, settings: Settings) -
     async def redrive(bus: Bus, task_id: str) -> None:
         letters = bus.durable.dead_letters
         letter = await letters.get(task_id)
-        agent = how.agent
+        agent, skill = how.agent, how.skill or letter.data.submission.skill
         if how.model is not None:
-            skill = how.skill or letter.data.submission.skill
             agent = _with_model(await bus.discover(skill=skill), skill, how.model)
+        elif agent is not None and letter.is_open and not how.force:
+            _check_there(await bus.discover(agent=agent), agent, skill, task_id)
         new = await letters.redrive(
             task_id, agent=agent, skill=how.skill, deadline=how.deadline, reason=how.reason
         )
@@ -130,6 +135,28 @@ def _for_each(
         return code
 
     return on_bus(working, settings)
+
+
+def _check_there(views: list[AgentView], agent: str, skill: str, task_id: str) -> None:
+    """Refuse an agent that would leave the task waiting: its name may be misspelled.
+
+    Args:
+        views: All that is on the bus under its name.
+
+    Raises:
+        AgentUnavailable: no instance of it takes tasks now.
+        TaskRejected: ``UNKNOWN_SKILL``.
+    """
+    ready = [view for view in views if view.is_ready]
+    if any(view.offers(skill=skill) for view in ready):
+        return
+    otherwise = f"so {task_id} is not redriven; with --force it is, and waits for such an agent"
+    if not ready:
+        words = f"no agent {agent!r} that takes tasks is on the bus, {otherwise}"
+        raise AgentUnavailable(words, task_id=task_id)
+    known = ", ".join(sorted({name for view in ready for name in view.skills}))
+    words = f"agent {agent!r} has no skill {skill!r} (it has: {known}), {otherwise}"
+    raise TaskRejected(words, code="UNKNOWN_SKILL", task_id=task_id)
 
 
 def _with_model(views: list[AgentView], skill: str, model: str) -> str:

@@ -279,6 +279,31 @@ async def test_a_failed_task_is_a_dead_letter_that_is_settled_once(place: Place)
     assert (await place.json("dlq", "ls", "--skill", "trip"))[1] == [{"deadLetters": []}]
 
 
+async def test_an_agent_that_is_not_there_or_lacks_the_skill_gets_no_dead_letter(
+    place: Place,
+) -> None:
+    task_id = new_identifier()
+    await place.json("ask", "--durable", "tortoise/trip", "go", "--id", task_id)
+    redrive = ("dlq", "redrive", task_id, "--agent")
+
+    absent, [told] = await place.json(*redrive, "hair")
+    unable, [refused] = await place.json(*redrive, "hare", "--skill", "crawl")
+    _, [shown] = await place.json("dlq", "show", task_id)
+    code, [forced] = await place.json(*redrive, "hair", "--force")
+    again, [same] = await place.json(*redrive, "hair")
+    _, [waiting] = await place.json("task", "get", forced["redrivenAs"])
+
+    assert (absent, told["error"]["code"]) == (ExitCode.NO_AGENT, "AGENT_UNAVAILABLE")
+    assert (unable, refused["error"]["code"]) == (ExitCode.NO_AGENT, "UNKNOWN_SKILL")
+    assert told["error"]["taskId"] == refused["error"]["taskId"] == task_id
+    assert "'hair'" in told["error"]["message"]
+    assert "it has: trip" in refused["error"]["message"]
+    assert "settlement" not in shown
+    assert (code, again) == (ExitCode.OK, ExitCode.OK)
+    assert same["redrivenAs"] == forced["redrivenAs"]
+    assert waiting["state"] == "TASK_STATE_SUBMITTED"
+
+
 async def test_a_dead_letter_is_redriven_to_an_agent_with_another_model(place: Place) -> None:
     task_id = new_identifier()
     await place.json("ask", "--durable", "tortoise/trip", "go", "--id", task_id)

@@ -69,6 +69,7 @@ def test_an_unknown_command_is_a_usage_error(runner: CliRunner) -> None:
         (["task", "get", "NO NAME", "--json"], "NO NAME"),
         (["task", "--json"], "--json"),
         (["dlq", "redrive", "a", "--agent", "b", "--model", "c", "--json"], "--model"),
+        (["dlq", "redrive", "a", "--force", "--json"], "--agent"),
     ],
 )
 def test_wrong_usage_is_told_as_json_to_a_program(

@@ -56,6 +56,11 @@ def show_letter(settings: Settings, task_id: str) -> int:
 @command.command("redrive")
 @click.argument("task_ids", metavar="ID...", nargs=-1, required=True, callback=token)
 @click.option("--agent", metavar="NAME", callback=token, help="To this agent.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="With --agent: also to one that is not there, or lacks the skill; the task waits for it.",
+)
 @click.option("--model", metavar="MODEL", help="To an agent that has the skill with this model.")
 @click.option("--skill", metavar="NAME", callback=token, help="As a task of another skill.")
 @click.option(
@@ -74,6 +79,7 @@ def redrive_letters(
     settings: Settings,
     task_ids: tuple[str, ...],
     agent: str | None,
+    force: bool,
     model: str | None,
     skill: str | None,
     deadline: float,
@@ -92,7 +98,11 @@ def redrive_letters(
 
     if agent and model:
         raise click.UsageError("give --agent or --model, not both")
-    how = Redrive(agent=agent, model=model, skill=skill, deadline=deadline, reason=reason)
+    if force and not agent:
+        raise click.UsageError("--force needs --agent")
+    how = Redrive(
+        agent=agent, force=force, model=model, skill=skill, deadline=deadline, reason=reason
+    )
     return redrive_letters(task_ids, how, settings)
 
 
