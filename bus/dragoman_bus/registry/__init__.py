@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dragoman_bus.registry.directory import Directory, DirectoryChange
+from dragoman_bus.registry.entries import prune
 from dragoman_bus.registry.keeper import LeaseKeeper
 from dragoman_bus.registry.view import AgentView
 
-__all__ = ["AgentView", "Directory", "DirectoryChange", "LeaseKeeper"]
+__all__ = ["AgentView", "Directory", "DirectoryChange", "LeaseKeeper", "prune"]

@@ -14,13 +14,11 @@ from typing import Literal
 
 import msgspec
 
-from dragoman_bus.protocol.canonical import digest_of
-from dragoman_bus.protocol.codec import decode
 from dragoman_bus.protocol.errors import DragomanError, ProtocolError
 from dragoman_bus.protocol.leases import LeaseTable
-from dragoman_bus.protocol.messages import AgentAnnounce, AgentLease
 from dragoman_bus.protocol.payloads import AnnounceData, Contract, LeaseData
-from dragoman_bus.protocol.subjects import REGISTRY_BUCKET, card_key, parse_registry_key
+from dragoman_bus.protocol.subjects import REGISTRY_BUCKET, card_key
+from dragoman_bus.registry.entries import is_junk, read_entry
 from dragoman_bus.registry.view import AgentView, contract_of, group_views, offers
 from dragoman_bus.transports.port import Change, KeyValue, Subscription, Transport
 
@@ -33,6 +31,11 @@ LEASE_GRACE_SECONDS = 0.5
 
 MAXIMUM_AGREED = 1024
 """Answers that are kept to what the contract of a skill is."""
+
+MAXIMUM_REFUSED = 1024
+"""Keys whose values were refused that are told of."""
+
+HOW_TO_PRUNE = "`dragoman ls --prune` deletes what no reader can use"
 
 
 class DirectoryChange(msgspec.Struct, frozen=True):
@@ -65,6 +68,7 @@ class Directory:
         self._fetches: dict[str, asyncio.Task[None]] = {}
         self._refresh: asyncio.Task[None] | None = None
         self._remove_listener: Callable[[], None] = lambda: None
+        self._refused: set[str] = set()
         self.invalid_entries = 0
 
     async def start(self) -> None:
@@ -184,40 +188,28 @@ class Directory:
             self._tell("left", lease)
 
     def _take(self, key: str, value: bytes) -> None:
-        parsed = parse_registry_key(key)
-        if parsed is None:
-            return
-        kind, agent, rest = parsed
-        if kind == "card" and f"sha256:{rest}" in self._cards:
+        digest = f"sha256:{key.rpartition('.')[2]}"
+        if key.startswith("card.") and digest in self._cards:
             return  # cards never change (REG-2)
         try:
-            message = decode(value)
+            data = read_entry(key, value)
         except ProtocolError as error:
             self._refuse(key, error)
             return
-        if kind == "card" and isinstance(message, AgentAnnounce) and message.data.agent == agent:
-            self._take_card(key, rest, value, message.data)
-        elif (
-            kind == "inst"
-            and isinstance(message, AgentLease)
-            and (message.data.agent, message.data.instance) == (agent, rest)
-        ):
-            self._hold(key, message.data)
-        else:
-            self._refuse(key, ProtocolError("the value does not belong under this key"))
-
-    def _take_card(self, key: str, digest: str, value: bytes, announce: AnnounceData) -> None:
-        # REG-4: over what was sent, since members unknown here count as well.
-        if digest_of(msgspec.json.decode(value)["data"]) != f"sha256:{digest}":
-            self._refuse(key, ProtocolError("the card has another digest than its key"))
-            return
-        self._cards[f"sha256:{digest}"] = announce
-        self._agreed.clear()
-        self._changed.set()
+        if isinstance(data, LeaseData):
+            self._hold(key, data)
+        elif data is not None:
+            self._cards[digest] = data
+            self._agreed.clear()
+            self._changed.set()
 
     def _refuse(self, key: str, error: ProtocolError) -> None:
         self.invalid_entries += 1
-        logger.warning("registry entry %s ignored: %s", key, error)
+        # What is written again with every renewal, or read again, is told once.
+        if key not in self._refused and len(self._refused) < MAXIMUM_REFUSED:
+            self._refused.add(key)
+            advice = f"; {HOW_TO_PRUNE}" if is_junk(error) else ""
+            logger.warning("registry entry %s ignored: %s%s", key, error.message, advice)
 
     def _hold(self, key: str, lease: LeaseData) -> None:
         known = self._leases.get(key)

@@ -13,6 +13,8 @@ from rich.text import Text
 from dragoman_agents.ensembles.agents.members import ENSEMBLE_TAG
 from dragoman_bus.client import Bus, connect
 from dragoman_bus.protocol.payloads import InstanceState
+from dragoman_bus.protocol.subjects import REGISTRY_BUCKET
+from dragoman_bus.registry import prune
 from dragoman_bus.registry.view import AgentView
 from dragoman_gateways.cli.event_loop import first_of, run, stop_on_signals
 from dragoman_gateways.cli.exit_codes import ExitCode
@@ -42,19 +44,31 @@ class Selection:
         return self.agent is None and self.skill is None and not self.tags
 
 
-def list_agents(selection: Selection, settings: Settings, *, watch: bool) -> ExitCode:
+def list_agents(selection: Selection, settings: Settings, *, watch: bool, prunes: bool) -> ExitCode:
     """Show the agents; see ``dragoman ls --help``."""
-    return run(_list(selection, settings, watch))
+    return run(_list(selection, settings, watch, prunes))
 
 
-async def _list(selection: Selection, settings: Settings, watch: bool) -> ExitCode:
+async def _list(selection: Selection, settings: Settings, watch: bool, prunes: bool) -> ExitCode:
     with stop_on_signals() as stop:
         async with connect(settings.server_url(), name="cli") as bus:
+            if prunes:
+                await _prune(bus, settings)
             if watch:
                 await first_of(stop, _follow(bus, selection, settings))
             else:
                 _show(await _find(bus, selection), selection, settings)
     return ExitCode.OK
+
+
+async def _prune(bus: Bus, settings: Settings) -> None:
+    deleted = await prune(await bus.transport.key_value(REGISTRY_BUCKET))
+    for key, reason in deleted.items():
+        if settings.json:
+            write_json({"event": "pruned", "key": key, "reason": reason})
+        else:
+            words = printable(f"· {key} is deleted: {reason}")
+            error_console().print(words, style="dim", markup=False)
 
 
 async def _find(bus: Bus, selection: Selection) -> list[AgentView]:

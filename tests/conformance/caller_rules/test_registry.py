@@ -14,11 +14,11 @@ import pytest
 from dragoman_agents import serving
 from dragoman_bus import Bus
 from dragoman_bus.protocol.errors import AgentUnavailable
-from dragoman_bus.registry import DirectoryChange
+from dragoman_bus.registry import DirectoryChange, prune
 from dragoman_bus.server import NatsServer
 from dragoman_bus.transports.memory import MemoryBroker
 from dragoman_bus.transports.nats import NatsOptions, NatsTransport
-from dragoman_bus.transports.port import Delivery
+from dragoman_bus.transports.port import Delivery, Entry
 from tests.conformance.agent_rules.workshop import Workshop
 from tests.conformance.caller_rules.documents import Documents
 from tests.support.waiting import eventually
@@ -201,3 +201,60 @@ async def test_what_does_not_belong_under_its_key_is_ignored_and_counted(
         await hand.lease("honest")
         await eventually(lambda: instances(bus) == ["honest"])
         assert directory.invalid_entries == before + 2
+
+
+def of(document: bytes, **attributes: str) -> bytes:
+    """A message with other attributes."""
+    return json.dumps(json.loads(document) | attributes).encode()
+
+
+async def test_junk_is_deleted_and_agents_and_other_versions_are_not(
+    hand: Hand, caplog: pytest.LogCaptureFixture
+) -> None:
+    junk = {
+        "inst.workshop.junk": b"junk",
+        "inst.workshop.other": lease("another", hand.digest),
+        f"card.workshop.{'0' * 64}": json.dumps(hand.announcement).encode(),
+    }
+    kept = {
+        "inst.workshop.honest": lease("honest", hand.digest),
+        "inst.workshop.later": of(lease("later", hand.digest), protocolversion="2.0"),
+        "inst.workshop.kind": of(lease("kind", hand.digest), type="dev.dragoman.agent.mood"),
+        "foreign": b"junk",
+    }
+    for key, value in (junk | kept).items():
+        await hand.put(key, value)
+    bucket = await hand.transport.key_value("dragoman_registry")
+
+    deleted = await prune(bucket)
+    left = {entry.key for entry in await bucket.entries()}
+
+    assert deleted.keys() == junk.keys()
+    assert left == kept.keys() | {f"card.workshop.{hand.digest.removeprefix('sha256:')}"}
+    assert await prune(bucket) == {}
+    async with Bus(hand.transport) as bus:
+        await bus.directory()
+        assert instances(bus) == ["honest"]
+    warned = [
+        record.getMessage() for record in caplog.records if record.name == "dragoman.registry"
+    ]
+    assert len(warned) == 2
+    assert not any("--prune" in text for text in warned)
+
+
+async def test_what_was_written_anew_is_not_deleted_with_the_junk_before_it(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = await hand.transport.key_value("dragoman_registry")
+    await hand.put("inst.workshop.honest", b"junk")
+    read = bucket.entries
+
+    async def read_before_the_agent_writes(pattern: str = ">") -> list[Entry]:
+        entries = await read(pattern)
+        await hand.lease("honest")
+        return entries
+
+    monkeypatch.setattr(bucket, "entries", read_before_the_agent_writes)
+
+    assert await prune(bucket) == {}
+    assert await bucket.get("inst.workshop.honest") is not None

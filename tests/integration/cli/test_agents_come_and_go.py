@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dragoman_bus.client import Bus, connect
+from dragoman_bus.protocol.subjects import REGISTRY_BUCKET
 from dragoman_bus.registry.view import AgentView
 from dragoman_bus.server import NatsServer
 from tests.integration.cli.programs import EXAMPLES, run, start
@@ -117,3 +118,24 @@ async def test_replicas_end_when_their_supervisor_is_killed(nats_server: NatsSer
             await program.end(signal.SIGKILL)
 
         await gone(bus, within=LEASE + 3)
+
+
+async def test_ls_names_junk_in_the_registry_and_deletes_it_when_told(
+    nats_server: NatsServer,
+) -> None:
+    async with connect(nats_server.url) as bus:
+        bucket = await bus.transport.key_value(REGISTRY_BUCKET)
+        for key in ("inst.parrot.junk", "inst.parrot.more"):
+            await bucket.put(key, b"junk")
+    arguments = ("ls", "--server", nats_server.url)
+    _, _, before = await run(*arguments)
+    code, output, errors = await run(*arguments, "--prune", "--json")
+    _, _, after = await run(*arguments, "--prune")
+
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert "inst.parrot.junk" in before
+    assert "dragoman ls --prune" in before
+    assert (code, errors) == (0, "")
+    assert [line.get("key") for line in lines] == ["inst.parrot.junk", "inst.parrot.more", None]
+    assert all(line["reason"] for line in lines[:-1])
+    assert "inst.parrot" not in after

@@ -289,6 +289,25 @@ async def test_junk_in_the_bucket_is_counted_and_ignored(
     await holder.keeper.stop()
 
 
+async def test_an_invalid_entry_is_warned_of_once_with_what_to_do(
+    broker: MemoryBroker, directory: Directory, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket = await broker.connect().key_value(REGISTRY_BUCKET)
+    for _ in range(3):
+        await bucket.put("inst.a.b", b"junk")
+    await bucket.put("inst.a.c", b"junk")
+    await Holder(broker.connect(), announcement("alpha", "x")).keeper.start()
+    await until(directory, lambda views: len(views) == 1)
+
+    warned = [
+        record.getMessage() for record in caplog.records if record.name == "dragoman.registry"
+    ]
+
+    assert directory.invalid_entries == 4
+    assert [text.split()[2] for text in warned] == ["inst.a.b", "inst.a.c"]
+    assert all("dragoman ls --prune" in text for text in warned)
+
+
 async def test_a_card_under_another_digest_is_not_believed(
     broker: MemoryBroker, directory: Directory
 ) -> None:

@@ -15,17 +15,27 @@ __all__ = ["command"]
 @click.option("--skill", metavar="NAME", help="Only agents with this skill.")
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="Only skills so tagged.")
 @click.option("--watch", is_flag=True, help="Show every change until Ctrl-C.")
+@click.option("--prune", is_flag=True, help="First delete what no reader of the registry can use.")
 @json_option
 @bus_options
 @pass_settings
 def command(
-    settings: Settings, agent: str | None, skill: str | None, tags: tuple[str, ...], watch: bool
+    settings: Settings,
+    agent: str | None,
+    skill: str | None,
+    tags: tuple[str, ...],
+    watch: bool,
+    prune: bool,
 ) -> int:
     """List the agents on the bus: their instances, skills, load and models.
 
     LOAD is running tasks of all slots. CARD begins the digest of what the agent announces; two
     rows of one agent are two versions of it.
+
+    --prune deletes entries of the registry that are no valid messages, or stand where they do not
+    belong. Agents, and entries of later versions of the protocol, are left alone.
     """
     from dragoman_gateways.cli.listing import Selection, list_agents
 
-    return list_agents(Selection(agent=agent, skill=skill, tags=tags), settings, watch=watch)
+    selection = Selection(agent=agent, skill=skill, tags=tags)
+    return list_agents(selection, settings, watch=watch, prunes=prune)
