@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from dragoman_agents.soundness import check_sound, check_text
 from dragoman_agents.usage import (
     add_usage,
     check_limits,
@@ -119,10 +120,19 @@ class Context:
         return self._job.cancel_reason is not None
 
     async def emit(self, content: str | Part) -> None:
-        """Stream a piece of the output; waits when the caller does not keep up."""
-        part = text_part(content) if isinstance(content, str) else content
-        if isinstance(content, str):
+        """Stream a piece of the output; waits when the caller does not keep up.
+
+        Raises:
+            TypeError: it is neither text nor a part.
+            ValueError: it cannot be sent; says why.
+        """
+        if isinstance(content, Part):
+            check_sound(content, "a part of the output")
+            part = content
+        else:
+            check_text(content, "a piece of the output")
             self.emitted.append(content)
+            part = text_part(content)
         await self._job.stream.artifact(
             Artifact(artifact_id=OUTPUT_ARTIFACT, parts=[part]), append=self.has_emitted
         )
@@ -274,6 +284,7 @@ class Context:
         """Add to what the task used.
 
         Raises:
+            ValueError: it is not valid; says which member.
             LocalError: ``LIMIT_EXCEEDED`` when that is more than the task may use.
         """
         self.count_usage(usage)
@@ -285,7 +296,12 @@ class Context:
         Args:
             usage: More of it.
             below: Whether a task below this one used it, which a later attempt hears again.
+
+        Raises:
+            ValueError: it is not valid; says which member.
         """
+        if not below:
+            check_sound(usage, "a usage")
         job = self._job
         job.usage = add_usage(job.usage, usage)
         if not below:
@@ -301,8 +317,14 @@ class Context:
             check_limits(self._job.data.limits, self.usage)
 
     def served_by(self, *, provider: str, family: str, model: str | None = None) -> None:
-        """Say which model produced the output."""
-        self.model = ModelIdentity(provider=provider, family=family, model=model or UNSET)
+        """Say which model produced the output.
+
+        Raises:
+            ValueError: a name is empty or none.
+        """
+        identity = ModelIdentity(provider=provider, family=family, model=model or UNSET)
+        check_sound(identity, "a model's identity")
+        self.model = identity
 
     def _lineage(self) -> Lineage:
         above = self._job.data.lineage
@@ -317,6 +339,7 @@ class Context:
         )
 
     def _say(self, words: str) -> Message:
+        check_text(words, "what is told to the caller")
         return Message(
             message_id=new_identifier(),
             role=Role.AGENT,

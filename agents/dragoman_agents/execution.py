@@ -18,6 +18,7 @@ from msgspec import UNSET
 from dragoman_agents.agent import Agent, Skill
 from dragoman_agents.context import Context
 from dragoman_agents.masking import masked, masked_error, masked_traceback
+from dragoman_agents.soundness import check_sound
 from dragoman_bus.client import Bus
 from dragoman_bus.protocol.a2a import Artifact, TaskState
 from dragoman_bus.protocol.contracts import artifact_for_output
@@ -62,11 +63,10 @@ class SkillRunner:
                 state=TaskState.COMPLETED, artifacts=self._artifacts(skill, value, context)
             )
         except InvalidInput as error:
-            outcome = Outcome(state=TaskState.REJECTED, error=masked_error(error_of(error)))
+            outcome = Outcome(state=TaskState.REJECTED, error=self._told(job, error))
         except DragomanError as error:
-            told = masked_error(error_of(error, side_effects="possible"))
-            outcome = Outcome(state=TaskState.FAILED, error=told)
-        except Exception as error:  # noqa: BLE001 - a skill may raise anything; all of it is told
+            outcome = Outcome(state=TaskState.FAILED, error=self._told(job, error, "possible"))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a skill may raise anything; all of it is told
             outcome = Outcome(state=TaskState.FAILED, error=self._unexpected(job, error))
         outcome.usage = context.usage
         outcome.receipt = self._receipt(skill, job, context)
@@ -105,7 +105,7 @@ class SkillRunner:
 
     def _receipt(self, skill: Skill, job: Job, context: Context) -> Receipt:
         started = job.started_at or job.accepted_at
-        return Receipt(
+        receipt = Receipt(
             agent=self._agent.name,
             instance=self.instance.id if self.instance else self._agent.name,
             skill=skill.card.id,
@@ -117,8 +117,25 @@ class SkillRunner:
             run_milliseconds=_milliseconds(time.monotonic() - started),
             ensemble=context.account or UNSET,
         )
+        try:
+            if context.reason or context.candidates or context.account:
+                check_sound(receipt, "the receipt")
+        except ValueError as error:
+            # What was paid for is worth more than what is said of it.
+            logger.error("task %s is told without its reasons: %s", job.task_id, error)
+            receipt.reason = receipt.candidates = receipt.ensemble = UNSET
+        return receipt
 
-    def _unexpected(self, job: Job, error: Exception) -> ErrorObject:
+    def _told(self, job: Job, error: DragomanError, side_effects: str | None = None) -> ErrorObject:
+        try:
+            told = masked_error(error_of(error, side_effects=side_effects))
+            check_sound(told, "an error")
+        except (TypeError, ValueError) as wrong:
+            logger.error("what ended task %s is told in words: %s", job.task_id, wrong)
+            return self._unexpected(job, error)
+        return told
+
+    def _unexpected(self, job: Job, error: BaseException) -> ErrorObject:
         # The traceback is text here: its last line is the exception's, which may hold a key.
         told = masked_traceback(error)
         logger.error("skill %s failed on task %s\n%s", job.data.skill, job.task_id, told)

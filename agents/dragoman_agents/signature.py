@@ -83,13 +83,19 @@ class Signature:
         Raises:
             RemoteError: ``INVALID_OUTPUT``.
         """
-        if self._output_is_text and type(value) is str:
+        if self._output_is_text and type(value) is str and value.isascii():
             return value
         document: bytes | None = None
         try:
             document = msgspec.json.encode(value)
             self._output.decode(document)
-        except (msgspec.MsgspecError, TypeError, RecursionError) as error:
+        except (
+            msgspec.MsgspecError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise self._refusal_of_output(document, str(error)) from None
         return value if isinstance(value, str) else msgspec.to_builtins(value)
 

@@ -40,8 +40,15 @@ class _LooseData(msgspec.Struct):
 
 
 def encode(message: Envelope) -> bytes:
-    """The JSON document of ``message``, as bytes."""
-    return _encoder.encode(message)
+    """The JSON document of ``message``, as bytes.
+
+    Raises:
+        ProtocolError: it holds what JSON cannot carry, such as half a character.
+    """
+    try:
+        return _encoder.encode(message)
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ProtocolError(f"the message cannot be written as JSON: {error}") from None
 
 
 def decode(data: bytes, *, maximum_bytes: int = MAXIMUM_MESSAGE_BYTES) -> AnyMessage:

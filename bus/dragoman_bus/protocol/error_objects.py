@@ -15,13 +15,15 @@ from dragoman_bus.protocol.payloads import CancelData, ErrorObject
 
 __all__ = ["cancellation", "error_object", "error_of"]
 
+LONGEST_WAIT_SECONDS = 86400.0
+
 
 def error_object(code: str, message: str, **members: Any) -> ErrorObject:
     """An error object with the defaults of its code."""
     return ErrorObject(
         **{
             "code": code,
-            "message": message[:4096],
+            "message": _legible(message[:4096]),
             "retryable": defaults_of(code).retryable,
             "side_effects": "none",
             **members,
@@ -44,7 +46,17 @@ def error_of(error: DragomanError, *, side_effects: str | None = None) -> ErrorO
         error.message,
         retryable=error.retryable,
         side_effects=side_effects or error.side_effects,
-        retry_after_seconds=UNSET if error.retry_after is None else error.retry_after,
+        retry_after_seconds=UNSET if error.retry_after is None else _bounded(error.retry_after),
         supported_versions=supported or UNSET,
         details=details or UNSET,
     )
+
+
+def _legible(text: str) -> str:
+    """``text`` as UTF-8 can carry it: exceptions quote whatever they failed on."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _bounded(seconds: float) -> float:
+    """A wait as the protocol can tell it: a day at most."""
+    return min(max(seconds, 0.0), LONGEST_WAIT_SECONDS)

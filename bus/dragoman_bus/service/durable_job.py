@@ -22,7 +22,7 @@ from dragoman_bus.protocol.canonical import digest_of
 from dragoman_bus.protocol.durable import OutboxData
 from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.error_objects import cancellation, error_object, error_of
-from dragoman_bus.protocol.errors import DragomanError, PayloadTooLarge
+from dragoman_bus.protocol.errors import DragomanError, PayloadTooLarge, ProtocolError
 from dragoman_bus.protocol.messages import TaskOutbox
 from dragoman_bus.protocol.payloads import ErrorObject, EventData, SubmitData
 from dragoman_bus.protocol.tasklog import LogFold
@@ -202,7 +202,7 @@ class DurableJob(Job):
         )
         try:
             await self.stream.end(ending)
-        except PayloadTooLarge as error:
+        except (PayloadTooLarge, ProtocolError) as error:
             failed = error_of(error, side_effects="possible")
             await self.stream.end(Ending(TaskState.FAILED, error=failed, usage=outcome.usage))
         await self._acknowledge()

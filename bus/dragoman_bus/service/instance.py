@@ -19,7 +19,7 @@ from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.codec import decode
 from dragoman_bus.protocol.envelopes import Sender, agent_source
-from dragoman_bus.protocol.error_objects import cancellation, error_of
+from dragoman_bus.protocol.error_objects import cancellation, error_object, error_of
 from dragoman_bus.protocol.errors import (
     DragomanError,
     PayloadTooLarge,
@@ -326,6 +326,10 @@ class Instance:
             await self._finish(job, job.canceled_outcome())
         except Released:
             self.shelf.forget(job)
+        except Exception:
+            logger.exception("task %s failed in the agent itself", job.task_id)
+            failed = error_object("INTERNAL", "the agent failed", side_effects="possible")
+            await self._finish(job, Outcome(state=TaskState.FAILED, error=failed))
         finally:
             self._busy -= 1
             self._next()
@@ -347,7 +351,7 @@ class Instance:
                 receipt=outcome.receipt,
                 error=outcome.error,
             )
-        except PayloadTooLarge as error:
+        except (PayloadTooLarge, ProtocolError) as error:
             failed = error_of(error, side_effects="possible")
             ended = await job.stream.final(TaskState.FAILED, error=failed, usage=outcome.usage)
         except DragomanError as error:

@@ -33,6 +33,11 @@ def test_what_is_encoded_decodes_to_the_same_message(message: TaskFinal) -> None
     assert type_of(again) == type_of(message)
 
 
+def test_half_a_character_is_a_protocol_error_and_no_accident_of_the_encoder() -> None:
+    with pytest.raises(ProtocolError, match="surrogates not allowed"):
+        encode(chunk(1, "half \ud83d a character"))
+
+
 def test_unknown_attributes_and_members_are_ignored() -> None:
     message = decode(document(color="red"))
 

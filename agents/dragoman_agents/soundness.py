@@ -1,0 +1,42 @@
+"""What an agent's author hands to the bus, judged before it stands in a message.
+
+The protocol's types are not checked when they are made, and whoever receives a message that breaks
+its schema drops it whole: the answer in it, too. So it is refused here, where the mistake was made.
+
+Spec: spec/model.md.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["check_sound", "check_text"]
+
+
+def check_sound(value: msgspec.Struct, what: str) -> None:
+    """Refuse a part of a message that no receiver would accept.
+
+    Args:
+        value: Of a type of the protocol.
+        what: What it is, for the error.
+
+    Raises:
+        ValueError: says which member is wrong.
+    """
+    try:
+        msgspec.json.decode(msgspec.json.encode(value), type=type(value))
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{what} cannot be sent: {error}") from None
+
+
+def check_text(text: str, what: str) -> None:
+    """Refuse what is no text, or holds half a character.
+
+    Raises:
+        TypeError: it is something else.
+        ValueError: it holds a lone surrogate, which UTF-8 cannot carry.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{what} is text, not {type(text).__name__}")
+    if not text.isascii():
+        text.encode()
