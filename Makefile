@@ -36,8 +36,11 @@ $(DEVELOPED): $(READY)
 demo: $(READY) ## start a bus and four agents, run real tasks, check every message
 	@$(BIN)/dragoman demo
 
-test: $(DEVELOPED) ## run the tests
-	@$(BIN)/python -m pytest -m "$(LEFT_OUT)"
+# Tests wait (for leases, kills and restarts) more than they compute.
+TEST_PROCESSES ?= 2
+
+test: $(DEVELOPED) ## run the tests, in TEST_PROCESSES
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "$(LEFT_OUT)"
 ifneq ($(ENGINE),yes)
 	@echo "left out: the cluster tests (tests/cluster), since no container engine runs here"
 endif

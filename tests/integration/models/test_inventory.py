@@ -126,11 +126,11 @@ async def test_the_command_tells_providers_and_configured_models(
 ) -> None:
     (tmp_path / "dragoman.toml").write_text(CONFIGURATION.replace("BASE_URL", server.base_url))
     paths = os.pathsep.join(path for path in sys.path if path)
-    environment = os.environ | {"PYTHONPATH": paths, "FAST_KEY": KEY, "OPENROUTER_API_KEY": ""}
+    environment = {"PYTHONPATH": paths, "COLUMNS": "160", "FAST_KEY": KEY, "OPENROUTER_API_KEY": ""}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "dragoman_gateways.cli", "models", "--timeout", "3", *arguments),
         cwd=tmp_path,
-        env=environment,
+        env=os.environ | environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -104,7 +104,17 @@ def add(text: str, end: str) -> str:
         (Shouter("!").later, "HELLO!"),
         (functools.partial(add, end="?"), "Hello?"),
     ],
-    ids=str,
+    ids=[
+        "function",
+        "coroutine function",
+        "generator",
+        "async generator",
+        "lambda",
+        "lambda that gives an awaitable",
+        "callable object",
+        "bound method",
+        "partial",
+    ],
 )
 async def test_a_function_from_text_to_text_is_a_skill(
     serve: Serve, target: Callable[..., Any], expected: str
