@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from dragoman_bus.transports.port import Transport
 from dragoman_bus.transports.streams import Page, Stored
@@ -18,7 +19,7 @@ def behind(transport: Transport, seconds: float) -> None:
     def known(messages: list[Stored]) -> list[Stored]:
         return [message for message in messages if message.time < time.time() - seconds]
 
-    async def read_behind(stream: str, pattern: str, **options: int) -> Page:
+    async def read_behind(stream: str, pattern: str, **options: Any) -> Page:
         page = await read(stream, pattern, **options)
         return Page(known(page.messages), page.more)
 

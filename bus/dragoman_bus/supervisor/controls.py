@@ -13,6 +13,7 @@ from dragoman_bus.durable.ending import Ending, canceled
 from dragoman_bus.durable.layout import TIMER_STREAM
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.durable.submission import enqueue, submit, timer_record
+from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.codec import decode, encode
 from dragoman_bus.protocol.envelopes import Sender, parse_source
 from dragoman_bus.protocol.errors import (
@@ -39,6 +40,7 @@ from dragoman_bus.supervisor.intake import (
     UNKNOWN_SECONDS,
     Later,
 )
+from dragoman_bus.supervisor.vacating import vacate
 from dragoman_bus.transports.port import Transport
 from dragoman_bus.transports.streams import Pulled
 
@@ -105,6 +107,8 @@ class Controls:
         for child in await open_children(self._store, log):
             words = f"task {log.task_id}, above it, was canceled"
             await self._wish(child, words)
+        if log.task.state is TaskState.CANCELED and not log.attempts:
+            await vacate(self._store.streams, log.data)
 
     async def _wish(self, task_id: str, reason: str) -> None:
         child = await self._store.read(task_id)

@@ -259,8 +259,27 @@ class Streams(Protocol):
     async def last(self, stream: str, *patterns: str) -> list[Stored]:
         """The last message of each subject that matches any pattern, in order of position."""
 
-    async def read(self, stream: str, pattern: str, *, after: int = 0, limit: int = 1000) -> Page:
-        """Messages whose subject matches, above position ``after``, oldest first."""
+    async def read(
+        self,
+        stream: str,
+        pattern: str,
+        *,
+        after: int = 0,
+        since: float | None = None,
+        limit: int = 1000,
+    ) -> Page:
+        """Messages whose subject matches, oldest first.
+
+        Args:
+            stream: Its name.
+            pattern: Of subjects.
+            after: Only above this position.
+            since: In place of ``after``: stored at this time (Unix seconds) or later.
+            limit: How many at most.
+        """
+
+    async def delete(self, stream: str, position: int) -> None:
+        """Delete one message; one that is absent is left so."""
 
     async def purge(self, stream: str, pattern: str, *, below: int | None = None) -> int:
         """Delete what matches, only below position ``below`` when given; how many."""

@@ -7,6 +7,7 @@ from typing import Any
 from dragoman_bus.protocol.errors import BusUnavailable
 from dragoman_bus.transports.nats.api import (
     CONSUMER_NOT_FOUND,
+    MESSAGE_NOT_FOUND,
     NAME_IN_USE,
     NANOSECONDS,
     NO_ROOM,
@@ -147,6 +148,13 @@ class Administration:
         if answer.error is not None:
             raise error_of(f"cannot purge {pattern}", answer.error)
         return answer.purged
+
+    async def delete(self, stream: str, position: int) -> None:
+        """See ``Streams.delete``."""
+        query = {"seq": position, "no_erase": True}
+        answer = await call(self.connection, f"STREAM.MSG.DELETE.{stream}", query)
+        if answer.error is not None and answer.error.err_code != MESSAGE_NOT_FOUND:
+            raise error_of(f"cannot delete message {position} of {stream}", answer.error)
 
 
 def _stream(settings: StreamSettings) -> dict[str, Any]:

@@ -39,6 +39,7 @@ NO_JETSTREAM = (
 
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
+MESSAGE_NOT_FOUND = 10043
 NAME_IN_USE = 10058
 # What decides is on its way to being stored (replicated streams): a message that an expectation is
 # compared with, or one of the same identity.

@@ -17,7 +17,7 @@ import msgspec
 
 from dragoman_bus.identifiers import new_identifier
 from dragoman_bus.protocol.errors import BusUnavailable, NoResponders, RequestTimeout
-from dragoman_bus.protocol.timestamps import parse_timestamp
+from dragoman_bus.protocol.timestamps import format_timestamp, parse_timestamp
 from dragoman_bus.transports.nats.administration import Administration
 from dragoman_bus.transports.nats.api import (
     ON_ITS_WAY,
@@ -93,9 +93,21 @@ class JetStream(Administration):
             found += page
         return sorted(found, key=lambda message: message.position)
 
-    async def read(self, stream: str, pattern: str, *, after: int = 0, limit: int = 1000) -> Page:
+    async def read(
+        self,
+        stream: str,
+        pattern: str,
+        *,
+        after: int = 0,
+        since: float | None = None,
+        limit: int = 1000,
+    ) -> Page:
         """See ``Streams.read``."""
-        query: dict[str, object] = {"seq": after + 1, "next_by_subj": pattern, "batch": limit}
+        query: dict[str, object] = {"next_by_subj": pattern, "batch": limit}
+        if since is None:
+            query["seq"] = after + 1
+        else:
+            query["start_time"] = format_timestamp(since)
         messages, pending = await self._get(stream, query)
         return Page(messages, pending > 0)
 
