@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["canonical_json", "digest_of"]
+__all__ = ["canonical_json", "digest_of", "digest_of_document"]
 
 _PLAIN = frozenset({str, int, bool, type(None)})
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -31,6 +31,19 @@ def canonical_json(value: Any) -> bytes:
 def digest_of(value: Any) -> str:
     """``sha256:`` and the hex digest of the canonical JSON of ``value``."""
     return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def digest_of_document(document: bytes | msgspec.Raw) -> str:
+    """``digest_of`` the value in a JSON document, in less than half of the time.
+
+    Raises:
+        ValueError: it is not JSON, or has a number that is larger than any float.
+    """
+    canonical = _encoder.encode(_decoder.decode(document))
+    if not canonical.isascii():
+        # Perhaps a name is not, and then belongs elsewhere; see ``_is_plain``.
+        canonical = canonical_json(msgspec.json.decode(document))
+    return "sha256:" + hashlib.sha256(canonical).hexdigest()
 
 
 def _is_plain(value: Any) -> bool:
@@ -107,3 +120,11 @@ def _layout(digits: str, point: int) -> str:
         return "0." + "0" * -point + digits
     lead = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
     return f"{lead}e{'+' if point > 0 else '-'}{abs(point - 1)}"
+
+
+def _read_number(literal: str) -> msgspec.Raw:
+    return msgspec.Raw(_number(float(literal)).encode())
+
+
+# Fractions get their spelling where they are read, so no walk has to look for them.
+_decoder = msgspec.json.Decoder(float_hook=_read_number)

@@ -160,9 +160,9 @@ class Directory:
         return lambda: self._listeners.remove(listener)
 
     async def _load(self, bucket: KeyValue) -> None:
-        for entry in await bucket.entries("card.>"):
-            self._take(entry.key, entry.value)
-        for entry in await bucket.entries("inst.>"):
+        # Both at once: the server looks up the one while this side reads the other.
+        cards, leases = await asyncio.gather(bucket.entries("card.>"), bucket.entries("inst.>"))
+        for entry in [*cards, *leases]:
             self._take(entry.key, entry.value)
         await asyncio.gather(*self._fetches.values())
 

@@ -9,7 +9,7 @@ import contextlib
 
 import msgspec
 
-from dragoman_bus.protocol.canonical import digest_of
+from dragoman_bus.protocol.canonical import digest_of_document
 from dragoman_bus.protocol.codec import decode
 from dragoman_bus.protocol.errors import ProtocolError, RevisionConflict
 from dragoman_bus.protocol.messages import AgentAnnounce, AgentLease
@@ -18,6 +18,12 @@ from dragoman_bus.protocol.subjects import parse_registry_key
 from dragoman_bus.transports.port import KeyValue
 
 __all__ = ["is_junk", "prune", "read_entry"]
+
+
+class _Covered(msgspec.Struct):
+    """What the digest of a card covers, as it was written."""
+
+    data: msgspec.Raw
 
 
 def read_entry(key: str, value: bytes) -> AnnounceData | LeaseData | None:
@@ -32,8 +38,7 @@ def read_entry(key: str, value: bytes) -> AnnounceData | LeaseData | None:
     kind, agent, rest = place
     message = decode(value)
     if kind == "card" and isinstance(message, AgentAnnounce) and message.data.agent == agent:
-        # REG-4: over what was sent, since members unknown here count as well.
-        if digest_of(msgspec.json.decode(value)["data"]) != f"sha256:{rest}":
+        if _digest_of(value) != f"sha256:{rest}":
             raise ProtocolError("the card has another digest than its key")
         return message.data
     if kind == "inst" and isinstance(message, AgentLease):
@@ -41,6 +46,15 @@ def read_entry(key: str, value: bytes) -> AnnounceData | LeaseData | None:
         if (lease.agent, lease.instance) == (agent, rest):
             return lease
     raise ProtocolError("the value does not belong under this key")
+
+
+def _digest_of(card: bytes) -> str:
+    """The digest over what was sent, since members that are unknown here count as well (REG-4)."""
+    try:
+        return digest_of_document(msgspec.json.decode(card, type=_Covered).data)
+    except ValueError as error:
+        # Such members were passed over when the message was read.
+        raise ProtocolError(f"the card has no digest: {error}") from None
 
 
 def is_junk(error: ProtocolError) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dragoman_bus.protocol.canonical import canonical_json, digest_of
+from dragoman_bus.protocol.canonical import canonical_json, digest_of, digest_of_document
 
 NUMBERS = [
     (0.0, "0"),
@@ -67,6 +67,26 @@ def test_a_document_is_spelled_the_same_beside_a_number_with_a_fraction(value: o
     # A fraction, or a name outside ASCII, takes the way that is spelled out in Python.
     assert canonical_json([value, 0.5]) == b"[" + canonical_json(value) + b",0.5]"
     assert canonical_json({"\u00e9": value}) == b'{"\xc3\xa9":' + canonical_json(value) + b"}"
+
+
+@given(json_values.filter(lambda value: "inf" not in repr(value)))
+def test_a_document_has_the_digest_of_what_it_holds(value: object) -> None:
+    for document in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
+        assert digest_of_document(document.encode()) == digest_of(json.loads(document))
+
+
+def test_a_document_is_told_from_another_by_names_outside_ascii() -> None:
+    backwards = '{"\ufb33": 0.50, "\U0001f600": 1E2, "a": -0.0}'
+
+    assert digest_of_document(backwards.encode()) == digest_of(
+        {"a": 0, "\U0001f600": 100, "\ufb33": 0.5}
+    )
+
+
+@pytest.mark.parametrize("document", [b"", b"{", b"1e400", b"\xff", b'"\xff"', b'{"a": NaN}'])
+def test_a_document_that_holds_no_value_has_no_digest(document: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        digest_of_document(document)
 
 
 def test_the_digest_does_not_depend_on_the_order_of_members() -> None:

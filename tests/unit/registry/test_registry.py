@@ -324,6 +324,26 @@ async def test_a_card_under_another_digest_is_not_believed(
     await holder.keeper.stop()
 
 
+@pytest.mark.parametrize("value", [b"1e400", b'"\xff"'])
+async def test_a_card_with_an_unknown_member_that_nobody_can_read_hides_no_other(
+    broker: MemoryBroker, directory: Directory, value: bytes
+) -> None:
+    holder = Holder(broker.connect(), announcement("alpha", "x"))
+    await holder.keeper.start()
+    bucket = await broker.connect().key_value(REGISTRY_BUCKET)
+    [card] = await bucket.entries("card.>")
+    unreadable = card.value.replace(b'"data":{', b'"data":{"later":' + value + b",")
+    await bucket.put("card.alpha." + "0" * 64, unreadable)
+
+    reader = Directory(broker.connect())
+    await reader.start()
+
+    assert [view.name for view in reader.agents()] == ["alpha"]
+    assert reader.invalid_entries == 1
+    await reader.stop()
+    await holder.keeper.stop()
+
+
 async def test_a_lease_under_another_agents_key_is_not_believed(
     broker: MemoryBroker, directory: Directory
 ) -> None:

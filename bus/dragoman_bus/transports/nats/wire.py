@@ -14,7 +14,8 @@ from dragoman_bus.transports.port import Delivery, Handler, Headers
 __all__ = ["MessageSplitter", "header_block", "parse_headers"]
 
 _CRLF = b"\r\n"
-_STATUS_LINE = b"NATS/1.0"
+_STATUS_LINE = "NATS/1.0"
+_BLANKS = " \t\n\r\v\f"
 _PLAIN_HEADER = r"[A-Za-z0-9-]+: [!-~](?:[ -~]*[!-~])?"
 _PLAIN_HEADERS = re.compile(rf"{_PLAIN_HEADER}(?:\r\n{_PLAIN_HEADER})*")
 
@@ -99,15 +100,15 @@ def header_block(headers: Headers) -> bytes | None:
 
 def parse_headers(block: bytes) -> dict[str, str] | None:
     """The headers of a message, with ``Status`` and ``Description`` of the server's own answers."""
-    first, *lines = block.split(_CRLF)
+    first, *lines = block.decode(errors="replace").split("\r\n")
     headers: dict[str, str] = {}
-    status, _, description = first.removeprefix(_STATUS_LINE).strip().partition(b" ")
-    if status.isdigit():
-        headers["Status"] = status.decode()
+    status, _, description = first.removeprefix(_STATUS_LINE).strip(_BLANKS).partition(" ")
+    if status.isascii() and status.isdigit():
+        headers["Status"] = status
         if description:
-            headers["Description"] = description.decode(errors="replace")
+            headers["Description"] = description
     for line in lines:
-        name, separator, value = line.partition(b":")
+        name, separator, value = line.partition(":")
         if separator and name.isascii():
-            headers[name.strip().decode()] = value.strip().decode(errors="replace")
+            headers[name.strip(_BLANKS)] = value.strip(_BLANKS)
     return headers or None
