@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from dragoman_agents.soundness import check_sound, check_text
 from dragoman_agents.usage import (
     add_usage,
     check_limits,
@@ -30,6 +29,7 @@ from dragoman_bus.protocol.contracts import OUTPUT_ARTIFACT, input_from_message,
 from dragoman_bus.protocol.errors import LocalError, RemoteError, TaskFailed
 from dragoman_bus.protocol.payloads import Cost, EventData, Lineage, ModelIdentity, Usage
 from dragoman_bus.protocol.receipts import EnsembleReceipt
+from dragoman_bus.protocol.soundness import check_sound, check_text
 from dragoman_bus.service import Job
 from dragoman_bus.tracing import current_trace
 

@@ -18,13 +18,13 @@ from msgspec import UNSET
 from dragoman_agents.agent import Agent, Skill
 from dragoman_agents.context import Context
 from dragoman_agents.masking import masked, masked_error, masked_traceback
-from dragoman_agents.soundness import check_sound
 from dragoman_bus.client import Bus
 from dragoman_bus.protocol.a2a import Artifact, TaskState
 from dragoman_bus.protocol.contracts import artifact_for_output
 from dragoman_bus.protocol.error_objects import error_object, error_of
 from dragoman_bus.protocol.errors import DragomanError, InvalidInput
 from dragoman_bus.protocol.payloads import ErrorObject, Receipt
+from dragoman_bus.protocol.soundness import check_sound
 from dragoman_bus.service import Instance, Job, Outcome
 from dragoman_bus.tracing import current_trace, traced
 

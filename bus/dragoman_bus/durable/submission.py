@@ -12,7 +12,6 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 from msgspec import UnsetType
 
 from dragoman_bus.durable.layout import LOG_STREAM, QUEUE_STREAM, TIMER_STREAM
@@ -32,6 +31,7 @@ from dragoman_bus.protocol.errors import (
 )
 from dragoman_bus.protocol.messages import TaskGet, TaskSubmit
 from dragoman_bus.protocol.payloads import GetData, SubmitData
+from dragoman_bus.protocol.soundness import check_sound
 from dragoman_bus.protocol.subjects import (
     due_subject,
     log_subject,
@@ -45,7 +45,7 @@ from dragoman_bus.transports.lagging import seen
 from dragoman_bus.transports.streams import Expectation, Record, Streams
 
 __all__ = [
-    "check_size",
+    "check_storable",
     "correct_timer",
     "deadline_of",
     "enqueue",
@@ -126,13 +126,18 @@ async def enqueue(store: LogStore, submission: TaskSubmit, *, run: int = 1) -> N
         ) from error
 
 
-def check_size(streams: Streams, data: SubmitData) -> None:
-    """Refuse what would leave no room for the dead letter of the task (DUR-59).
+def check_storable(streams: Streams, data: SubmitData) -> None:
+    """Refuse what nobody could read from the log, or leaves no room for a dead letter (DUR-59).
 
     Raises:
+        ProtocolError: a member is not valid; nobody would tell the caller later.
         PayloadTooLarge: says how to send large contents.
     """
-    size, largest = len(msgspec.json.encode(data)), streams.max_payload - LETTER_BYTES
+    try:
+        size = len(check_sound(data, "the task"))
+    except ValueError as error:
+        raise ProtocolError(str(error), task_id=data.task_id) from None
+    largest = streams.max_payload - LETTER_BYTES
     if size > largest:
         raise PayloadTooLarge(
             f"a durable task of {size} bytes is larger than the {largest} that this bus takes; "
@@ -161,11 +166,12 @@ async def submit(
         TaskRejected: ``TASK_CONFLICT``: the id belongs to another task.
         TaskCanceled: a delegated task was canceled before it was submitted.
         Overloaded: the queue is full; the task can be submitted again.
+        ProtocolError: a member of the submission is not valid.
         PayloadTooLarge: the submission leaves no room for its dead letter.
         BusUnavailable: ``NOT_CONFIGURED`` when the bus has no durable delivery.
     """
     data = submission.data
-    check_size(store.streams, data)
+    check_storable(store.streams, data)
     timer = timer_record(data.task_id, "deadline", deadline_of(data), sender)
     if fresh and data.ordered is not True:
         await _all_at_once(

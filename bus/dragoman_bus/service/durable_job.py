@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from dragoman_bus.durable.ending import Ending
 from dragoman_bus.durable.store import LogStore
-from dragoman_bus.durable.submission import check_size
+from dragoman_bus.durable.submission import check_storable
 from dragoman_bus.protocol.a2a import Message, TaskState
 from dragoman_bus.protocol.canonical import digest_of
 from dragoman_bus.protocol.durable import OutboxData
@@ -25,6 +25,7 @@ from dragoman_bus.protocol.error_objects import cancellation, error_object, erro
 from dragoman_bus.protocol.errors import DragomanError, PayloadTooLarge, ProtocolError
 from dragoman_bus.protocol.messages import TaskOutbox
 from dragoman_bus.protocol.payloads import ErrorObject, EventData, SubmitData
+from dragoman_bus.protocol.subjects import event_subject
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.service.job import Answer, Job, Outcome, Released
 from dragoman_bus.service.log_stream import Fenced, LogStream
@@ -121,10 +122,13 @@ class DurableJob(Job):
         """Keep an item of the outbox.
 
         Raises:
+            ProtocolError: the task or the event is not valid.
             PayloadTooLarge: the task is larger than the bus takes.
         """
         if isinstance(item, SubmitData):
-            check_size(self._store.streams, item)
+            check_storable(self._store.streams, item)
+        else:
+            event_subject(item.topic, item.event)
         self._outbox.append(item)
 
     def step_name(self, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,11 +16,12 @@ from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.errors import (
     DragomanError,
     PayloadTooLarge,
+    ProtocolError,
     TaskCanceled,
     TaskFailed,
     TaskRejected,
 )
-from dragoman_bus.protocol.payloads import Lineage
+from dragoman_bus.protocol.payloads import Cost, Lineage
 from dragoman_bus.protocol.subjects import timer_subject
 from tests.conftest import MAX_PAYLOAD
 from tests.integration.durable.conftest import SETTINGS, House
@@ -92,6 +94,28 @@ async def test_a_piece_that_cannot_be_stored_fails_its_task(house: House) -> Non
     task = await (await house.bus()).submit("talk", sizes, delivery="durable")
     with pytest.raises(TaskFailed, match="PAYLOAD_TOO_LARGE"):
         await task.result()
+
+
+@pytest.mark.parametrize(
+    ("option", "member"),
+    [
+        ({"max_tokens": -1}, "limits.maxTokens"),
+        ({"max_cost": 0.5}, "limits.maxCost"),
+        ({"max_cost": Cost(amount=0.5, currency="usd")}, "limits.maxCost.currency"),
+        ({"max_hops": 1000}, "limits.maxHops"),
+        ({"maximum_attempts": -1}, "maximumAttempts"),
+        ({"contract": "sha256:short"}, "contract"),
+    ],
+)
+async def test_a_task_that_nobody_could_read_from_its_log_is_not_stored(
+    house: House, option: dict[str, Any], member: str
+) -> None:
+    await house.supervisor()
+    bus = await house.bus()
+    with pytest.raises(ProtocolError, match=rf"`\$\.{member}`"):
+        await bus.submit("talk", "x", delivery="durable", task_id="unreadable", **option)
+    with pytest.raises(DragomanError, match="TASK_NOT_FOUND"):
+        await bus.durable.task("unreadable").get()
 
 
 async def test_nobody_puts_off_the_deadline_of_anothers_task(house: House) -> None:

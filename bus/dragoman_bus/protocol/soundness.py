@@ -1,7 +1,7 @@
-"""What an agent's author hands to the bus, judged before it stands in a message.
+"""What a program hands to the bus, judged before it stands in a message.
 
-The protocol's types are not checked when they are made, and whoever receives a message that breaks
-its schema drops it whole: the answer in it, too. So it is refused here, where the mistake was made.
+The protocol's types are not checked when they are made, and whoever reads a message that breaks its
+schema drops it whole: the answer in it, too. So it is refused here, where the mistake was made.
 
 Spec: spec/model.md.
 """
@@ -13,8 +13,8 @@ import msgspec
 __all__ = ["check_sound", "check_text"]
 
 
-def check_sound(value: msgspec.Struct, what: str) -> None:
-    """Refuse a part of a message that no receiver would accept.
+def check_sound(value: msgspec.Struct, what: str) -> bytes:
+    """Refuse a part of a message that no reader would accept; its document.
 
     Args:
         value: Of a type of the protocol.
@@ -24,9 +24,11 @@ def check_sound(value: msgspec.Struct, what: str) -> None:
         ValueError: says which member is wrong.
     """
     try:
-        msgspec.json.decode(msgspec.json.encode(value), type=type(value))
+        document = msgspec.json.encode(value)
+        msgspec.json.decode(document, type=type(value))
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{what} cannot be sent: {error}") from None
+    return document
 
 
 def check_text(text: str, what: str) -> None:
