@@ -42,8 +42,9 @@ def masked_error(error: ErrorObject) -> ErrorObject:
 
 
 def masked_traceback(error: BaseException) -> str:
-    """The traceback of an exception, without secrets."""
-    return masked("".join(traceback.format_exception(error)))
+    """The traceback of an exception without secrets, and as any log can hold it: in UTF-8."""
+    text = masked("".join(traceback.format_exception(error)))
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _masked_value(value: Any) -> Any:

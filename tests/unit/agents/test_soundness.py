@@ -150,7 +150,7 @@ async def test_a_reason_that_is_not_valid_does_not_cost_the_answer() -> None:
     ],
 )
 async def test_an_error_that_cannot_be_told_as_it_is_is_told_in_words(
-    error: Exception, words: str
+    error: Exception, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent = Agent("careless")
 
@@ -160,6 +160,8 @@ async def test_an_error_that_cannot_be_told_as_it_is_is_told_in_words(
 
     with pytest.raises(TaskFailed, match=words):
         await ask(agent)
+    # A log that is written to a file would lose what UTF-8 cannot carry.
+    caplog.text.encode()
 
 
 @pytest.mark.parametrize("thread", [False, True])
