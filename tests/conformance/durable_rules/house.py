@@ -171,9 +171,9 @@ class House:
         await self.store(task, "submit", document, expect=0)
         await self.enqueue(task, document)
 
-    async def enqueue(self, task: str, document: dict[str, Any]) -> None:
-        """Put a submission into its queue."""
-        subject = f"dragoman.v1.task.{document['data']['skill']}.interactive"
+    async def enqueue(self, task: str, document: dict[str, Any], *, queue: str = "") -> None:
+        """Put a submission into its queue, or into that of another skill."""
+        subject = f"dragoman.v1.task.{queue or document['data']['skill']}.interactive"
         record = Record(subject=subject, data=json.dumps(document).encode(), identity=task)
         await self.witness.streams().append(QUEUE_STREAM, record)
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from dragoman_agents import Agent, Context
-from dragoman_bus.durable.layout import QUEUE_STREAM, TIMER_STREAM
+from dragoman_bus.durable.layout import ADVISORY_STREAM, QUEUE_STREAM, TIMER_STREAM
 from dragoman_bus.protocol.errors import TaskRejected
 from dragoman_bus.transports.streams import Record
 from tests.conformance.durable_rules.house import House, in_seconds
@@ -105,6 +105,45 @@ async def test_a_queue_message_that_was_delivered_too_often_is_a_failure(house: 
     final = await house.ended("worn-out")
     third.cancel()
     assert (final.state, final.data["error"]["code"]) == ("FAILED", "AGENT_LOST")
+
+
+async def test_a_message_in_the_queue_of_another_skill_ends_its_task_as_one_for_an_unknown_skill(
+    house: House,
+) -> None:
+    house.settings = msgspec.structs.replace(house.settings, maximum_deliveries=2)
+    await house.queues("shout")
+    await house.supervisor()
+    document = house.submission("astray", "whisper", "x")
+    await house.store("astray", "submit", document, expect=0)
+    await house.enqueue("astray", document, queue="shout")
+    held = house.submission("held", "whisper", "x")
+    await house.store("held", "submit", held, expect=0)
+    await house.store("held", "state", house.ghost.status("held", 1), expect=0)
+    await house.enqueue("held", held, queue="shout")
+    for _ in range(4):
+        await house.take("shout", b"-NAK")
+    # The server tells when somebody asks for the messages once more.
+    again = asyncio.ensure_future(house.take("shout"))
+
+    final = await house.ended("astray")
+    await eventually(lambda: _dealt_with_advisories(house, 2))
+    again.cancel()
+    error = final.data["error"]
+    assert (final.state, error["code"]) == ("FAILED", "UNKNOWN_SKILL")
+    assert "whisper" in error["message"]
+    assert len(await house.spine("held")) == 1
+    queue = await house.witness.streams().stream_state(QUEUE_STREAM)
+    assert queue is not None
+    assert queue.messages == 0
+
+
+async def _dealt_with_advisories(house: House, number: int) -> bool:
+    streams = house.witness.streams()
+    stored = await streams.stream_state(ADVISORY_STREAM)
+    left = await streams.queue_state(ADVISORY_STREAM, "supervisor-advisory")
+    assert stored is not None
+    assert left is not None
+    return stored.last_position >= number and left.waiting + left.unacknowledged == 0
 
 
 async def test_there_is_a_queue_for_every_announced_skill_and_agent(house: House) -> None:
