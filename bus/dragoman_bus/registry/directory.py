@@ -17,7 +17,7 @@ import msgspec
 from dragoman_bus.protocol.errors import DragomanError, ProtocolError
 from dragoman_bus.protocol.leases import LeaseTable
 from dragoman_bus.protocol.payloads import AnnounceData, Contract, LeaseData
-from dragoman_bus.protocol.subjects import REGISTRY_BUCKET, card_key
+from dragoman_bus.protocol.subjects import REGISTRY_BUCKET, card_key, check_token
 from dragoman_bus.registry.entries import is_junk, read_entry
 from dragoman_bus.registry.view import AgentView, contract_of, group_views, offers
 from dragoman_bus.transports.port import Change, KeyValue, Subscription, Transport
@@ -51,9 +51,17 @@ class Directory:
     Args:
         transport: The bus.
         clock: Monotonic seconds.
+        agent: Read and hear of this one only; of all when ``None``.
     """
 
-    def __init__(self, transport: Transport, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        agent: str | None = None,
+    ) -> None:
+        self._whose = ">" if agent is None else f"{check_token(agent, 'agent name')}.>"
         self._transport = transport
         self._clock = clock
         self._leases: LeaseTable[LeaseData] = LeaseTable()
@@ -78,7 +86,7 @@ class Directory:
             BusUnavailable: the server has no JetStream.
         """
         self._bucket = await self._transport.key_value(REGISTRY_BUCKET)
-        self._subscription = await self._bucket.watch(">", self._on_change)
+        self._subscription = await self._bucket.watch(f"*.{self._whose}", self._on_change)
         self._remove_listener = self._transport.add_reconnect_listener(self._on_reconnect)
         await self._load(self._bucket)
 
@@ -161,7 +169,9 @@ class Directory:
 
     async def _load(self, bucket: KeyValue) -> None:
         # Both at once: the server looks up the one while this side reads the other.
-        cards, leases = await asyncio.gather(bucket.entries("card.>"), bucket.entries("inst.>"))
+        cards, leases = await asyncio.gather(
+            bucket.entries(f"card.{self._whose}"), bucket.entries(f"inst.{self._whose}")
+        )
         for entry in [*cards, *leases]:
             self._take(entry.key, entry.value)
         await asyncio.gather(*self._fetches.values())

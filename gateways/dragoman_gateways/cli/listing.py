@@ -14,7 +14,7 @@ from dragoman_agents.ensembles.agents.members import ENSEMBLE_TAG
 from dragoman_bus.client import Bus, connect
 from dragoman_bus.protocol.payloads import InstanceState
 from dragoman_bus.protocol.subjects import REGISTRY_BUCKET
-from dragoman_bus.registry import prune
+from dragoman_bus.registry import Directory, prune
 from dragoman_bus.registry.view import AgentView
 from dragoman_gateways.cli.event_loop import first_of, run, stop_on_signals
 from dragoman_gateways.cli.exit_codes import ExitCode
@@ -54,10 +54,16 @@ async def _list(selection: Selection, settings: Settings, watch: bool, prunes: b
         async with connect(settings.server_url(), name="cli") as bus:
             if prunes:
                 await _prune(bus, settings)
-            if watch:
-                await first_of(stop, _follow(bus, selection, settings))
-            else:
-                _show(await _find(bus, selection), selection, settings)
+            # A bus may have thousands of agents: who wants one reads one.
+            directory = Directory(bus.transport, agent=selection.agent)
+            await directory.start()
+            try:
+                if watch:
+                    await first_of(stop, _follow(directory, selection, settings))
+                else:
+                    _show(_find(directory, selection), selection, settings)
+            finally:
+                await directory.stop()
     return ExitCode.OK
 
 
@@ -71,25 +77,24 @@ async def _prune(bus: Bus, settings: Settings) -> None:
             error_console().print(words, style="dim", markup=False)
 
 
-async def _find(bus: Bus, selection: Selection) -> list[AgentView]:
-    return await bus.discover(agent=selection.agent, skill=selection.skill, tags=selection.tags)
+def _find(directory: Directory, selection: Selection) -> list[AgentView]:
+    return directory.find(agent=selection.agent, skill=selection.skill, tags=selection.tags)
 
 
-async def _follow(bus: Bus, selection: Selection, settings: Settings) -> None:
-    directory = await bus.directory()
+async def _follow(directory: Directory, selection: Selection, settings: Settings) -> None:
     changed = asyncio.Event()
     directory.add_listener(lambda _: changed.set())
     if settings.json or not console().is_terminal:
         while True:
             changed.clear()
-            _show(await _find(bus, selection), selection, settings)
+            _show(_find(directory, selection), selection, settings)
             await changed.wait()
     from rich.live import Live
 
     with Live(console=console(), auto_refresh=False, screen=False) as live:
         while True:
             changed.clear()
-            views = await _find(bus, selection)
+            views = _find(directory, selection)
             table = agent_table(views, width=console().width)
             live.update(table if views else Text(NOBODY, style="dim"), refresh=True)
             await changed.wait()

@@ -129,12 +129,14 @@ async def test_ls_names_junk_in_the_registry_and_deletes_it_when_told(
             await bucket.put(key, b"junk")
     arguments = ("ls", "--server", nats_server.url)
     _, _, before = await run(*arguments)
+    _, _, elsewhere = await run(*arguments, "owl")
     code, output, errors = await run(*arguments, "--prune", "--json")
     _, _, after = await run(*arguments, "--prune")
 
     lines = [json.loads(line) for line in output.splitlines()]
     assert "inst.parrot.junk" in before
     assert "dragoman ls --prune" in before
+    assert "inst.parrot" not in elsewhere
     assert (code, errors) == (0, "")
     assert [line.get("key") for line in lines] == ["inst.parrot.junk", "inst.parrot.more", None]
     assert all(line["reason"] for line in lines[:-1])

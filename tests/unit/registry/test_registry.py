@@ -199,6 +199,26 @@ async def test_a_lease_that_was_lost_is_announced_again(
     await holder.keeper.stop()
 
 
+async def test_a_reader_of_one_agent_reads_and_hears_of_it_alone(broker: MemoryBroker) -> None:
+    bucket = await broker.connect().key_value(REGISTRY_BUCKET)
+    early, late = [announcement("alpha", skill) for skill in ("x", "y")]
+    for announce in (early, announcement("beta", "x")):
+        await Holder(broker.connect(), announce).keeper.start()
+    await bucket.put("inst.beta.junk", b"junk")
+    reader = Directory(broker.connect(), agent="alpha")
+    await reader.start()
+    assert [view.name for view in reader.agents()] == ["alpha"]
+
+    await bucket.put("inst.beta.junk", b"junk")
+    for announce in (announcement("gamma", "x"), late):
+        await Holder(broker.connect(), announce).keeper.start()
+    views = await until(reader, lambda views: len(views) == 2)
+
+    assert {view.name for view in views} == {"alpha"}
+    assert reader.invalid_entries == 0
+    await reader.stop()
+
+
 async def test_agents_are_found_by_name_skill_tag_and_contract(
     broker: MemoryBroker, directory: Directory
 ) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from dragoman_gateways.cli.options import bus_options, json_option, pass_settings
+from dragoman_gateways.cli.options import bus_options, json_option, pass_settings, token
 from dragoman_gateways.cli.settings import Settings
 
 __all__ = ["command"]
 
 
 @click.command("ls")
-@click.argument("agent", required=False)
+@click.argument("agent", required=False, callback=token)
 @click.option("--skill", metavar="NAME", help="Only agents with this skill.")
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="Only skills so tagged.")
 @click.option("--watch", is_flag=True, help="Show every change until Ctrl-C.")
