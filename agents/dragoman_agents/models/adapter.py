@@ -23,6 +23,7 @@ from dragoman_agents.models.port import (
     Event,
     Request,
     Result,
+    TextDelta,
     ToolCallReady,
     remaining_seconds,
 )
@@ -30,6 +31,7 @@ from dragoman_agents.models.providers import address_of
 from dragoman_agents.models.secrets import Secret
 from dragoman_agents.models.settings import ModelSettings
 from dragoman_agents.models.structured import fit_schema, request_to_send
+from dragoman_agents.models.wire_values import WholeCharacters, whole_characters
 
 __all__ = ["HEALTH_SECONDS", "ProviderAdapter"]
 
@@ -37,6 +39,8 @@ Answer = TypeVar("Answer")
 
 HEALTH_SECONDS = 10.0
 MESSAGE_SHOWN = 500
+LONGEST_NAME = 256
+"""Characters of a model's name that a receipt takes."""
 DEADLINE_SLACK_SECONDS = 0.05
 """An SDK's own timeout may fire so much before the deadline from which it was computed."""
 
@@ -120,19 +124,24 @@ class ProviderAdapter(ABC):
         native = self._enforces(request)
         sent = request_to_send(request, native=native)
         answer: Result | None = None
+        characters = WholeCharacters()
         events = self._open(sent, self._seconds_left(sent))
         try:
             while event := await self._guarded(lambda: anext(events, None), request):
                 if isinstance(event, Done):
-                    answer = event.result
-                else:
+                    answer = _sound(event.result)
+                elif not isinstance(event, TextDelta):
                     yield event
+                elif text := characters.take(event.text):
+                    yield TextDelta(text)
         finally:
             await events.aclose()
         if answer is None:
             raise self._told(
                 ModelError("unreachable", "the stream broke off before the answer was complete")
             )
+        if rest := characters.rest():
+            yield TextDelta(rest)
         answer = await self._fitting(request, answer, native=native)
         for call in answer.tool_calls:
             yield ToolCallReady(call)
@@ -147,7 +156,10 @@ class ProviderAdapter(ABC):
         return request.schema is not None and "json_schema" in self.capabilities
 
     async def _once(self, request: Request) -> Result:
-        return await self._guarded(lambda: self._ask(request, self._seconds_left(request)), request)
+        answer = await self._guarded(
+            lambda: self._ask(request, self._seconds_left(request)), request
+        )
+        return _sound(answer)
 
     async def _fitting(self, request: Request, answer: Result, *, native: bool) -> Result:
         try:
@@ -220,6 +232,13 @@ class ProviderAdapter(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.settings.model!r} at {self.where!r})"
+
+
+def _sound(answer: Result) -> Result:
+    """``answer`` as a message can carry it."""
+    return structs.replace(
+        answer, text=whole_characters(answer.text), model=answer.model[:LONGEST_NAME]
+    )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
+from dragoman_agents.models.wire_values import count_or_none
 from dragoman_bus.protocol.payloads import Usage
 
 __all__ = ["usage_of"]
@@ -74,8 +75,7 @@ def _count(told: Any, paths: Sequence[str], *beside: str) -> int | None:
 def _at(told: Any, path: str) -> int | None:
     for name in path.split("."):
         told = _member(told, name)
-    is_count = isinstance(told, int) and not isinstance(told, bool) and told >= 0
-    return told if is_count else None
+    return count_or_none(told)
 
 
 def _member(holder: Any, name: str) -> Any:
