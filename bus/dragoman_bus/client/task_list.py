@@ -16,6 +16,7 @@ from dragoman_bus.durable.store import LogStore, entry_of
 from dragoman_bus.protocol.a2a import TaskState
 from dragoman_bus.protocol.envelopes import parse_source
 from dragoman_bus.protocol.messages import TaskFinal, TaskStatusUpdate, TaskSubmit
+from dragoman_bus.protocol.payloads import SubmitData
 from dragoman_bus.protocol.subjects import log_subject
 from dragoman_bus.protocol.tasklog import LogEntry
 from dragoman_bus.protocol.timestamps import format_timestamp
@@ -26,6 +27,8 @@ __all__ = ["TaskFilter", "TaskSummary", "list_tasks"]
 PAGE = 200
 FIRST_WINDOW = 1024
 LONGEST_WINDOW = 2**20
+SKEW_SECONDS = 1.0
+"""Times of one stream may go back a little where nodes with other clocks have led it."""
 
 
 class TaskSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -73,12 +76,11 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
     since: float | None = None
     until: float | None = None
 
-    def fits(self, summary: TaskSummary, submitted: float) -> bool:
-        """Whether a task that was stored at ``submitted`` belongs to the list."""
+    def may_have(self, data: SubmitData, submitted: float) -> bool:
+        """Whether a submission that was stored at ``submitted`` fits, whatever became of it."""
         return (
-            (self.state is None or summary.state is self.state)
-            and (self.skill is None or summary.skill == self.skill)
-            and (self.context_id is None or summary.context_id == self.context_id)
+            (self.skill is None or data.skill == self.skill)
+            and (self.context_id is None or _context_of(data) == self.context_id)
             and (self.since is None or submitted >= self.since)
             and (self.until is None or submitted < self.until)
         )
@@ -101,22 +103,38 @@ async def list_tasks(
         after: Only above this position.
         before: Only below this position.
     """
+    if wanted.since is not None:
+        first = await _first_since(store, wanted.since - SKEW_SECONDS)
+        if first is None:
+            return
+        after = max(after, first - 1)
+    if wanted.until is not None:
+        end = await _first_since(store, wanted.until + SKEW_SECONDS)
+        before = before if end is None else min(end, before or end)
     pages = _backward(store, after, before) if latest_first else _forward(store, after, before)
     async for page in pages:
-        entries = [_submission(message) for message in page]
-        states = await store.states(_task_id(entry) for entry in entries if entry is not None)
-        for stored, entry in zip(page, entries, strict=True):
-            if entry is None:
-                continue
-            last = states.get(_task_id(entry))
-            summary = _summary(stored, entry, last)
-            if not wanted.fits(summary, stored.time):
+        submissions = [(stored, _submission(stored)) for stored in page]
+        fitting = [
+            (stored, submission)
+            for stored, submission in submissions
+            if submission is not None and wanted.may_have(submission.data, stored.time)
+        ]
+        states = await store.states(submission.data.task_id for _, submission in fitting)
+        for stored, submission in fitting:
+            last = states.get(submission.data.task_id)
+            summary = _summary(stored, submission, last)
+            if wanted.state not in (None, summary.state):
                 continue
             if last is not None and summary.agent is None:
                 summary = await _with_worker(store, summary)
             yield summary
-        if page and latest_first and wanted.since is not None and page[-1].time < wanted.since:
-            return
+
+
+async def _first_since(store: LogStore, moment: float) -> int | None:
+    """The position of the first submission that was stored at a moment or later."""
+    pattern = log_subject("*", "submit")
+    page = await store.streams.read(LOG_STREAM, pattern, since=moment, limit=1)
+    return page.messages[0].position if page.messages else None
 
 
 async def _forward(store: LogStore, after: int, before: int | None) -> AsyncIterator[list[Stored]]:
@@ -153,32 +171,29 @@ async def _backward(store: LogStore, after: int, before: int | None) -> AsyncIte
         before = start + 1
 
 
-def _submission(stored: Stored) -> LogEntry | None:
+def _submission(stored: Stored) -> TaskSubmit | None:
     """The submission in a stored message; ``None`` for what does not belong there."""
     entry = entry_of(stored)
     if entry is None or not isinstance(entry.message, TaskSubmit):
         return None
     belongs = stored.subject == log_subject(entry.message.data.task_id, "submit")
-    return entry if belongs else None
+    return entry.message if belongs else None
 
 
-def _task_id(entry: LogEntry) -> str:
-    message = entry.message
-    return message.data.task_id if isinstance(message, TaskSubmit) else ""
+def _context_of(data: SubmitData) -> str:
+    return data.task_id if isinstance(data.context_id, UnsetType) else data.context_id
 
 
-def _summary(stored: Stored, entry: LogEntry, last: LogEntry | None) -> TaskSummary:
-    submission = entry.message
-    assert isinstance(submission, TaskSubmit)  # the kind of the subject
+def _summary(stored: Stored, submission: TaskSubmit, last: LogEntry | None) -> TaskSummary:
     data = submission.data
     summary = TaskSummary(
         task_id=data.task_id,
         skill=data.skill,
-        context_id=data.task_id if isinstance(data.context_id, UnsetType) else data.context_id,
+        context_id=_context_of(data),
         state=TaskState.SUBMITTED,
         submitted_at=format_timestamp(stored.time),
         submitted_by=submission.source,
-        position=entry.position,
+        position=stored.position,
     )
     if last is None or not isinstance(last.message, TaskStatusUpdate | TaskFinal):
         return summary

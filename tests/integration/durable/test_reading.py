@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
 from dragoman_agents import Agent, Context
+from dragoman_bus.client import task_list
 from dragoman_bus.client.durable import TaskSummary
 from dragoman_bus.protocol.a2a import TaskArtifactUpdateEvent, TaskState
+from dragoman_bus.protocol.timestamps import parse_timestamp
+from dragoman_bus.transports.streams import Page, Stored
 from tests.integration.durable.conftest import SETTINGS, House
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +51,53 @@ async def test_lists_fit_all_that_is_asked_for_and_go_on_after_any_page(house: H
             break
         pages.append(first)
     assert [task.task_id for task in pages] == ids
+
+
+@pytest.mark.parametrize("latest_first", [False, True])
+async def test_a_list_with_bounds_of_time_reads_what_is_between_them(
+    house: House, monkeypatch: pytest.MonkeyPatch, latest_first: bool
+) -> None:
+    await house.supervisor()
+    bus = await house.bus()
+    context = f"bounded-{int(latest_first)}"
+    made = [
+        (await bus.submit(skill, "x", delivery="durable", context_id=context)).task_id
+        for skill in ("a", "a", "b", "a", "a", "a")
+    ]
+    submitted = {
+        task.task_id: parse_timestamp(task.submitted_at)
+        async for task in bus.durable.tasks(context_id=context)
+    }
+    for name, value in (("SKEW_SECONDS", 0.0), ("PAGE", 1), ("FIRST_WINDOW", 1)):
+        monkeypatch.setattr(task_list, name, value)
+    streams = bus.durable.store.streams
+    read, last = streams.read, streams.last
+    seen: set[str] = set()
+    asked: set[str] = set()
+
+    async def noted_read(stream: str, pattern: str, **options: Any) -> Page:
+        page = await read(stream, pattern, **options)
+        seen.update(message.subject.split(".")[3] for message in page.messages)
+        return page
+
+    async def noted_last(stream: str, *patterns: str) -> list[Stored]:
+        asked.update(pattern.split(".")[3] for pattern in patterns)
+        return await last(stream, *patterns)
+
+    monkeypatch.setattr(streams, "read", noted_read)
+    monkeypatch.setattr(streams, "last", noted_last)
+    between = bus.durable.tasks(
+        since=submitted[made[1]],
+        until=submitted[made[4]],
+        skill="a",
+        latest_first=latest_first,
+    )
+    found = [task.task_id async for task in between]
+
+    assert found == ([made[3], made[1]] if latest_first else [made[1], made[3]])
+    # One beyond is read to know where the end is.
+    assert seen == set(made[1:5])
+    assert asked == set(found)
 
 
 async def test_a_list_tells_who_had_a_task_that_was_ended_from_outside(house: House) -> None:
