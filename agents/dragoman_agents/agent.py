@@ -26,6 +26,7 @@ from dragoman_bus.protocol.a2a import (
 from dragoman_bus.protocol.contracts import make_contract
 from dragoman_bus.protocol.errors import NotConfigured
 from dragoman_bus.protocol.payloads import AnnounceData, Contract, ModelFacts, ProtocolExtension
+from dragoman_bus.protocol.soundness import check_sound
 from dragoman_bus.protocol.subjects import agent_subject, is_token
 from dragoman_bus.protocol.versions import CURRENT_VERSION, SUPPORTED_VERSIONS
 from dragoman_bus.validation import validate_value
@@ -89,8 +90,11 @@ class Agent:
         extensions: Sequence[ProtocolExtension] = (),
     ) -> None:
         _check_name(name, "an agent's name")
-        if concurrency < 1 or queue < 0:
-            raise NotConfigured(f"agent {name}: concurrency is at least 1 and queue at least 0")
+        whole = isinstance(concurrency, int) and isinstance(queue, int)
+        if not whole or concurrency < 1 or queue < 0:
+            raise NotConfigured(
+                f"agent {name}: concurrency is a whole number from 1, and queue from 0"
+            )
         self.name = name
         self.description = description or name
         self.version = version
@@ -236,13 +240,13 @@ class Agent:
         """What the agent says of itself in the registry.
 
         Raises:
-            NotConfigured: it has no skill.
+            NotConfigured: it has no skill, or says something that no reader would accept.
         """
         if not self.skills:
             raise NotConfigured(
                 f"agent {self.name} has no skill: decorate a function with @agent.skill"
             )
-        return AnnounceData(
+        announce = AnnounceData(
             agent=self.name,
             card=self.card(),
             contracts=[skill.contract for skill in self.skills.values()],
@@ -250,6 +254,11 @@ class Agent:
             models=self.models or UNSET,
             extensions=self.extensions or UNSET,
         )
+        try:
+            check_sound(announce, f"what agent {self.name} says of itself")
+        except ValueError as error:
+            raise NotConfigured(str(error)) from None
+        return announce
 
     def card(self) -> AgentCard:
         """The A2A AgentCard."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -179,3 +179,36 @@ async def test_stop_hooks_run_last_one_first_and_one_that_fails_stops_no_other(
         assert order == []
     assert order == ["second", "first"]
     assert "a stop hook failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("said", "member"),
+    [
+        ({"description": 5}, "card.description"),
+        ({"description": "half \ud83d a character"}, "surrogates"),
+        ({"description": "long " * 20_000}, "card.description"),
+        ({"version": 1}, "card.version"),
+        ({"extensions": ["https://example.com/an-extension"]}, "extensions"),
+    ],
+)
+def test_an_agent_that_nobody_would_see_is_refused_with_the_member(
+    said: dict[str, Any], member: str
+) -> None:
+    made = Agent("tester", **({"description": "for tests"} | said))
+    made.add_skill("tell", lambda: "x")
+    with pytest.raises(NotConfigured, match=f"what agent tester says of itself .*{member}"):
+        made.announcement()
+
+
+@pytest.mark.parametrize("option", [{"tags": [1]}, {"examples": [{"text": "x"}]}])
+def test_a_skill_that_nobody_would_see_is_refused_with_the_member(option: dict[str, Any]) -> None:
+    made = agent()
+    made.add_skill("tell", lambda: "x", **option)
+    with pytest.raises(NotConfigured, match=rf"card\.skills\[.*\]\.{next(iter(option))}"):
+        made.announcement()
+
+
+@pytest.mark.parametrize("bound", [{"concurrency": 2.5}, {"concurrency": "4"}, {"queue": 0.5}])
+def test_slots_and_places_are_whole_numbers(bound: dict[str, Any]) -> None:
+    with pytest.raises(NotConfigured, match="whole number"):
+        Agent("tester", **bound)
