@@ -205,7 +205,8 @@ class Puller(Protocol):
     def want(self, number: int) -> None:
         """Be ready for ``number`` more messages in all, until it is called again.
 
-        Cheap where it changes nothing, since it is called whenever a slot is taken or freed.
+        Cheap where it changes nothing, since it is called whenever a slot is taken or freed. The
+        queue is asked again when less than half of them are still to come.
 
         Less than before asks for nothing more; what was asked for may still come until the open
         requests expire, and the handler rejects what it cannot use. Requests survive reconnections

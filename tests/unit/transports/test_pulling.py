@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from dragoman_bus.transports.nats import pulling
@@ -25,6 +26,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.queries: list[bytes] = []
         self.hear: Any = None
         self.came_back: Any = None
 
@@ -45,6 +47,7 @@ class Wire:
     async def publish(self, subject: str, data: bytes, *, reply: str) -> None:
         """Note the request."""
         self.asked.append(reply)
+        self.queries.append(data)
 
 
 def puller_on(wire: Wire) -> pulling.JetStreamPuller:
@@ -100,3 +103,33 @@ async def test_a_pause_that_ends_after_the_end_asks_nothing(
     assert len(wire.asked) == 1
     assert asyncio.all_tasks() == before
     assert not puller._tasks
+
+
+async def test_messages_are_asked_for_again_when_less_than_half_is_still_to_come() -> None:
+    wire = Wire()
+    puller = puller_on(wire)
+    await puller.open()
+    puller.want(8)
+    await asyncio.sleep(0)
+    sizes = []
+    for number in range(1, 6):
+        wire.hear(Delivery("queue", b"", f"$JS.ACK.WORK.queue.1.{number}.1.0.0"))
+        puller.want(8)
+        await asyncio.sleep(0)
+        sizes.append(len(wire.asked))
+    assert sizes == [1, 1, 1, 1, 2]
+    assert msgspec.json.decode(wire.queries[-1])["batch"] == 5
+    await puller.close()
+
+
+async def test_a_single_message_is_asked_for_again_at_once() -> None:
+    wire = Wire()
+    puller = puller_on(wire)
+    await puller.open()
+    puller.want(1)
+    await asyncio.sleep(0)
+    wire.hear(Delivery("queue", b"", "$JS.ACK.WORK.queue.1.1.1.0.0"))
+    puller.want(1)
+    await asyncio.sleep(0)
+    assert len(wire.asked) == 2
+    await puller.close()

@@ -123,7 +123,8 @@ class JetStreamPuller:
     def want(self, number: int) -> None:
         """See ``Puller.want``."""
         self._wanted = number
-        if number > self._asked:
+        # A request for each message that came would cost as much as the message.
+        if number > 2 * self._asked:
             self._ask_soon()
 
     async def close(self) -> None:
