@@ -167,9 +167,14 @@ class Context:
         """Do a piece of work once: ``answer = await ctx.step("answer", lambda: model(text))``.
 
         In a durable task the result is kept in the log, so that after a crash another worker gets
-        it instead of doing the work, and paying for it, again. It has to be a JSON value. The
-        names of a task's steps are the same in every attempt; a repeated name is numbered. For
-        effects outside, give ``idempotency_key(name)`` along.
+        it instead of doing the work, and paying for it, again. It has to be a JSON value, and is
+        given as JSON makes it (a tuple as a list). The names of a task's steps, of at most 256
+        characters, are the same in every attempt; a repeated name is numbered. For effects
+        outside, give ``idempotency_key(name)`` along.
+
+        Raises:
+            ValueError: a durable task's step with a name that the log cannot take; nothing was
+                done.
         """
         return await self._job.step(name, work)
 

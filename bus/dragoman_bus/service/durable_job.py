@@ -19,12 +19,13 @@ from dragoman_bus.durable.store import LogStore
 from dragoman_bus.durable.submission import check_storable
 from dragoman_bus.protocol.a2a import Message, TaskState
 from dragoman_bus.protocol.canonical import digest_of
-from dragoman_bus.protocol.durable import OutboxData
+from dragoman_bus.protocol.durable import OutboxData, StepData
 from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.error_objects import cancellation, error_object, error_of
 from dragoman_bus.protocol.errors import DragomanError, PayloadTooLarge, ProtocolError
 from dragoman_bus.protocol.messages import TaskOutbox
 from dragoman_bus.protocol.payloads import ErrorObject, EventData, SubmitData
+from dragoman_bus.protocol.soundness import check_sound
 from dragoman_bus.protocol.subjects import event_subject
 from dragoman_bus.protocol.tasklog import LogFold
 from dragoman_bus.service.job import Answer, Job, Outcome, Released
@@ -88,15 +89,23 @@ class DurableJob(Job):
         raise Released
 
     async def step(self, name: str, work: Callable[[], Awaitable[Any]]) -> Any:
-        """The step's result from the log, or from ``work``, which is then kept."""
+        """The step's result from the log, or from ``work``, which is then kept.
+
+        Either way it is what JSON makes of it, so that a first run sees what a later one will.
+
+        Raises:
+            ValueError: the name is empty, too long, or no text; ``work`` was not done.
+        """
         unique = self.step_name(name)
         known = self.stream.log.steps.get(unique)
         if known is not None:
             return msgspec.json.decode(known)
-        output = msgspec.to_builtins(await work())
-        document = msgspec.Raw(msgspec.json.encode(output))
+        nothing = msgspec.Raw(b"null")
+        entry = StepData(task_id=self.task_id, attempt=self.attempt, name=unique, output=nothing)
+        check_sound(entry, "a step")
+        document = msgspec.Raw(msgspec.json.encode(await work()))
         await self._or_released(self.stream.step(unique, document, self.used_itself))
-        return output
+        return msgspec.json.decode(document)
 
     async def delegation(self, skill: str, agent: str | None, input: Any) -> dict[str, Any]:
         """The same task in every attempt: its id follows from this one's and from what is asked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -67,6 +68,25 @@ def worker() -> Agent:
             counts[ctx.task_id] = 1
             raise RemoteError("after paying", code="OVERLOADED", retryable=True)
         return str(paid)
+
+    @agent.skill
+    async def twice(text: str, *, ctx: Context) -> str:
+        async def learn() -> dict[int, tuple[str, float]]:
+            return {1: (text, math.nan)}
+
+        seen = await ctx.step("learn", learn)
+        if counts.setdefault(ctx.task_id, 0) == 0:
+            counts[ctx.task_id] = 1
+            raise RemoteError(repr(seen), code="OVERLOADED", retryable=True)
+        return repr(seen)
+
+    @agent.skill
+    async def named(text: str, *, ctx: Context) -> str:
+        async def pay() -> str:
+            counts["named"] = counts.get("named", 0) + 1
+            return text
+
+        return str(await ctx.step(text, pay))
 
     return agent
 
@@ -170,6 +190,28 @@ async def test_a_finished_step_is_not_done_again(house: House) -> None:
     assert (await task.result()).text == "abab"
     assert counts["paid"] == 1
     assert len(task.log.attempts) == 2
+
+
+async def test_a_step_gives_in_its_first_run_what_it_gives_from_the_log(house: House) -> None:
+    await house.supervisor()
+    await house.serve(worker())
+    task = await (await house.bus()).submit("twice", "ab", delivery="durable")
+    assert (await task.result()).text == repr({"1": ["ab", None]})
+    errors = [attempt.error for attempt in task.log.attempts if attempt.error]
+    assert [error.message for error in errors] == [repr({"1": ["ab", None]})]
+
+
+@pytest.mark.parametrize("name", ["", "n" * 257])
+async def test_a_step_that_no_log_can_name_is_refused_before_it_is_done(
+    house: House, name: str
+) -> None:
+    await house.supervisor()
+    await house.serve(worker())
+    counts.pop("named", None)
+    task = await (await house.bus()).submit("named", {"text": name}, delivery="durable")
+    with pytest.raises(TaskFailed, match=r"a step cannot be sent: .*`\$\.name`"):
+        await task.result()
+    assert "named" not in counts
 
 
 async def test_a_deadline_ends_a_task_that_nobody_takes(house: House) -> None:
