@@ -6,6 +6,7 @@ settlement, so nothing is redriven twice. Reached as ``Bus.durable.dead_letters`
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator
 
@@ -15,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from dragoman_bus.durable.layout import LOG_STREAM
 from dragoman_bus.durable.store import LogStore
 from dragoman_bus.durable.submission import (
+    check_storable,
     correct_timer,
     enqueue,
     set_timer,
@@ -27,14 +29,23 @@ from dragoman_bus.protocol.codec import decode, encode
 from dragoman_bus.protocol.durable import DeadLetterData, OutboxData, SettlementData
 from dragoman_bus.protocol.envelopes import Sender
 from dragoman_bus.protocol.errors import ProtocolError, RevisionConflict, TaskRejected
-from dragoman_bus.protocol.messages import TaskDeadLetter, TaskOutbox, TaskSettlement, TaskSubmit
+from dragoman_bus.protocol.messages import (
+    AnyMessage,
+    TaskDeadLetter,
+    TaskOutbox,
+    TaskSettlement,
+    TaskSubmit,
+)
 from dragoman_bus.protocol.payloads import Limits, SubmitData
+from dragoman_bus.protocol.soundness import reason_of
 from dragoman_bus.protocol.subjects import dead_letter_subject, log_subject
 from dragoman_bus.protocol.timestamps import format_timestamp
 from dragoman_bus.transports.lagging import seen
 from dragoman_bus.transports.streams import Expectation, Record, Stored
 
 __all__ = ["DeadLetter", "DeadLetters"]
+
+logger = logging.getLogger("dragoman.client")
 
 PAGE = 200
 DEFAULT_DEADLINE_SECONDS = 3600.0
@@ -48,12 +59,15 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         data: All that is known of the task: submission, attempts, error, partial output.
         failed_at: When it ended.
         position: Where it is stored; where a list continues.
+        last_position: Of what was stored last on its subject; the letter itself, as long as it is
+            open and nobody wrote there what is no settlement.
         settlement: How it was settled; ``None`` while it is open.
     """
 
     data: DeadLetterData
     failed_at: str
     position: int
+    last_position: int
     settlement: SettlementData | None = None
 
     @property
@@ -118,7 +132,7 @@ class DeadLetters:
             TaskRejected: ``TASK_NOT_FOUND``, or ``ALREADY_SETTLED``.
         """
         letter = await self.get(task_id)
-        data = SettlementData(task_id=task_id, action="dropped", reason=reason or UNSET)
+        data = SettlementData(task_id=task_id, action="dropped", reason=reason_of(reason))
         await self._settle(letter, data, [])
 
     async def redrive(
@@ -144,10 +158,12 @@ class DeadLetters:
         Raises:
             TaskRejected: ``TASK_NOT_FOUND``; ``ALREADY_SETTLED`` when it was dropped, or redriven
                 to another agent or skill; ``TASK_CONFLICT`` when its new id belongs to a task.
+            ProtocolError: agent or skill are no names.
             Overloaded: the queue is full; redrive again.
         """
         letter = await self.get(task_id)
         data = _again(letter.data, agent, skill, time.time() + deadline)
+        check_storable(self._store.streams, data)
         submission = self._sender.wrap(TaskSubmit, data, id=data.task_id)
         done = letter.settlement
         if done is not None and done.action == "redriven" and done.redriven_as == data.task_id:
@@ -163,7 +179,7 @@ class DeadLetters:
             task_id=task_id,
             action="redriven",
             redriven_as=data.task_id,
-            reason=reason or UNSET,
+            reason=reason_of(reason),
         )
         # Should this program die now, the supervisor queues it (DUR-80).
         outbox = self._sender.wrap(TaskOutbox, OutboxData(task_id=task_id, submissions=[data]))
@@ -186,7 +202,7 @@ class DeadLetters:
         record = Record(
             subject=subject,
             data=encode(settlement),
-            expect=Expectation(subject, letter.position),
+            expect=Expectation(subject, letter.last_position),
         )
         try:
             await self._store.streams.append(LOG_STREAM, record, *records)
@@ -213,10 +229,19 @@ def _is_letter(stored: Stored) -> bool:
         return False
 
 
+def _end_of(last: Stored) -> AnyMessage | None:
+    """What was stored last; ``None`` for what is no message, which settles nothing."""
+    try:
+        return decode(last.data)
+    except ProtocolError as error:
+        logger.warning("entry %d, after a dead letter, is not valid: %s", last.position, error)
+        return None
+
+
 def _letter(stored: Stored, last: Stored | None) -> DeadLetter | None:
     """A stored letter with its settlement; ``None`` for one that a later failure replaced."""
     message = decode(stored.data)
-    end = message if last is None else decode(last.data)
+    end = message if last is None else _end_of(last)
     replaced = isinstance(end, TaskDeadLetter) and last and last.position > stored.position
     if not isinstance(message, TaskDeadLetter) or replaced:
         return None
@@ -224,6 +249,7 @@ def _letter(stored: Stored, last: Stored | None) -> DeadLetter | None:
         data=message.data,
         failed_at=message.time,
         position=stored.position,
+        last_position=stored.position if last is None else last.position,
         settlement=end.data if isinstance(end, TaskSettlement) else None,
     )
 

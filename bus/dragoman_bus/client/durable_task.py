@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 
 from dragoman_bus.client.contracts import check_output
 from dragoman_bus.client.log_reader import LogReader
@@ -44,6 +44,7 @@ from dragoman_bus.protocol.messages import (
     TaskStatusUpdate,
 )
 from dragoman_bus.protocol.payloads import CancelData, Contract, ReplyData
+from dragoman_bus.protocol.soundness import reason_of
 from dragoman_bus.protocol.tasklog import LogEntry, LogFold
 from dragoman_bus.transports.lagging import seen
 from dragoman_bus.transports.port import Transport
@@ -193,7 +194,7 @@ class DurableTask:
 
     async def request_cancel(self, reason: str = "") -> None:
         """Store the wish to cancel; it lands whatever happens to this program."""
-        data = CancelData(task_id=self.task_id, reason=reason or UNSET)
+        data = CancelData(task_id=self.task_id, reason=reason_of(reason))
         await self._store.append(self.task_id, "control", self._sender.wrap(TaskCancel, data))
 
     async def reply(self, value: Any) -> None:

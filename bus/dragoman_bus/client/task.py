@@ -36,6 +36,7 @@ from dragoman_bus.protocol.messages import (
     TaskSnapshot,
 )
 from dragoman_bus.protocol.payloads import CancelData, Contract, GetData, ReplyData
+from dragoman_bus.protocol.soundness import reason_of
 from dragoman_bus.protocol.subjects import instance_subject
 
 __all__ = ["TaskHandle"]
@@ -148,7 +149,7 @@ class TaskHandle:
             AgentLost: the instance left the bus, so nothing is left to cancel.
         """
         if not self._conversation.ended:
-            data = CancelData(task_id=self.task_id, reason=reason or msgspec.UNSET)
+            data = CancelData(task_id=self.task_id, reason=reason_of(reason))
             await self._request("cancel", self._courier.sender.wrap(TaskCancel, data))
             if not self._iterating:
                 self._conversation.read_only_result()

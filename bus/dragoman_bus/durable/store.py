@@ -134,10 +134,13 @@ class LogStore:
         """Store one entry; its position.
 
         Raises:
+            ProtocolError: it is not valid: every reader would skip it.
             RevisionConflict: the expectation does not hold.
             StreamFull: the log takes nothing more.
         """
-        record = Record(subject=log_subject(task_id, kind), data=encode(message), expect=expect)
+        document = encode(message)
+        decode(document)
+        record = Record(subject=log_subject(task_id, kind), data=document, expect=expect)
         return await self.streams.append(LOG_STREAM, record)
 
     @staticmethod

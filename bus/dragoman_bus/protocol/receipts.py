@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from dragoman_bus.protocol.a2a import Token
 
 __all__ = [
+    "LONGEST_REASON",
     "MAXIMUM_INTEGER",
     "Code",
     "ConsideredAgent",
@@ -34,13 +35,14 @@ __all__ = [
 ]
 
 MAXIMUM_INTEGER = 2**53 - 1
+LONGEST_REASON = 1024
 
 Digest: TypeAlias = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$(?!\n)")]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAXIMUM_INTEGER)]
 Currency: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
 Code: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]{0,63}$(?!\n)")]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
-Reason: TypeAlias = Annotated[str, Meta(max_length=1024)]
+Reason: TypeAlias = Annotated[str, Meta(max_length=LONGEST_REASON)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Milliseconds: TypeAlias = Annotated[float, Meta(ge=0)]
 

@@ -9,8 +9,11 @@ Spec: spec/model.md.
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-__all__ = ["check_sound", "check_text"]
+from dragoman_bus.protocol.receipts import LONGEST_REASON
+
+__all__ = ["check_sound", "check_text", "reason_of"]
 
 
 def check_sound(value: msgspec.Struct, what: str) -> bytes:
@@ -42,3 +45,16 @@ def check_text(text: str, what: str) -> None:
         raise TypeError(f"{what} is text, not {type(text).__name__}")
     if not text.isascii():
         text.encode()
+
+
+def reason_of(words: str | None) -> str | UnsetType:
+    """A reason as a message can carry it: the wish counts, so words too long for it are cut.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if not words:
+        return UNSET
+    if not isinstance(words, str):
+        raise TypeError(f"a reason is text, not {type(words).__name__}")
+    return words[:LONGEST_REASON].encode(errors="replace").decode()

@@ -8,8 +8,8 @@ import math
 import pytest
 
 from dragoman_agents import Agent, Context
-from dragoman_bus.protocol.a2a import TaskState
-from dragoman_bus.protocol.errors import RemoteError, TaskFailed, TaskRejected
+from dragoman_bus.protocol.a2a import Message, Role, TaskState, TaskStatusUpdateEvent
+from dragoman_bus.protocol.errors import ProtocolError, RemoteError, TaskFailed, TaskRejected
 from tests.integration.durable.conftest import House
 
 pytestmark = pytest.mark.anyio
@@ -179,6 +179,31 @@ async def test_a_queued_task_is_canceled_without_a_worker(house: House) -> None:
     bus = await house.bus()
     task = await bus.submit("nobody", "x", delivery="durable")
     assert await task.cancel() is TaskState.CANCELED
+
+
+async def test_a_cancel_lands_however_long_its_reason_is(house: House) -> None:
+    await house.supervisor()
+    await house.serve(worker())
+    task = await (await house.bus()).submit("sleep", {"seconds": 60}, delivery="durable")
+    assert await task.cancel("because " * 1000) is TaskState.CANCELED
+    assert task.log.cancel is not None
+    assert task.log.cancel.reason == ("because " * 1000)[:1024]
+
+
+async def test_a_reply_that_nobody_could_read_is_refused_and_the_task_still_waits(
+    house: House,
+) -> None:
+    await house.supervisor()
+    await house.serve(worker())
+    task = await (await house.bus()).submit("greet", "hello", delivery="durable")
+    async for update in task:
+        if isinstance(update, TaskStatusUpdateEvent) and task.question:
+            break
+    empty = Message(message_id="m-1", role=Role.USER, parts=[])
+    with pytest.raises(ProtocolError, match="parts"):
+        await task.reply(empty)
+    await task.reply("Ada")
+    assert (await task.result()).text == "hello, Ada"
 
 
 async def test_a_finished_step_is_not_done_again(house: House) -> None:
