@@ -140,29 +140,16 @@ class BusClient(Client):
         command = b"".join((line.encode(), head, data, b"\r\n"))
         self._pending.append(command)
         self._pending_data_size += len(command)
-        self._write_soon()
-        return True
-
-    async def _flush_pending(self, force_flush: bool = False) -> Any:
-        """Write subscriptions and their ends as ``send`` does; nats-py wakes its flusher."""
-        ours = self._status == Client.CONNECTED and isinstance(
-            self._transport, DispatchingTransport
-        )
-        if force_flush or not ours:
-            return await super()._flush_pending(force_flush)
-        self._write_soon()
-        return None
-
-    def _write_soon(self) -> None:
         if not self._write_is_due:
             self._write_is_due = True
             asyncio.get_running_loop().call_soon(self._write)
+        return True
 
     def _write(self) -> None:
         """Write what is pending, unless the server is slow: then nats-py's flusher waits for it."""
         self._write_is_due = False
         transport, flushes = self._transport, self._flush_queue
-        if not self.is_connected or not isinstance(transport, DispatchingTransport):
+        if self._status != Client.CONNECTED or not isinstance(transport, DispatchingTransport):
             return  # nats-py writes what is pending once it is connected again
         if not transport.congested:
             pending, self._pending = self._pending, []
