@@ -82,13 +82,21 @@ class SharedTable(Table, tag_field="kind", frozen=True, kw_only=True):
         """The id of the skill that it offers."""
         return self.offers or self.skill
 
+    def named_members(self) -> list[str]:
+        """The members that the file names."""
+        return _names(self.members)
+
     def __post_init__(self) -> None:
-        names = [one if isinstance(one, str) else one.agent for one in self.members]
+        names = _names(self.members)
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"members names {name!r} twice")
         if self.members and (self.families or self.tags):
             raise ValueError("give members, or families and tags by which they are found, not both")
+
+
+def _names(members: tuple[str | MemberTable, ...]) -> list[str]:
+    return [one if isinstance(one, str) else one.agent for one in members]
 
 
 class ConsensusTable(SharedTable, tag="consensus", frozen=True, kw_only=True):
@@ -184,6 +192,11 @@ class CascadeTable(SharedTable, tag="cascade", frozen=True, kw_only=True):
     learned: Text | None = None
     stage_seconds: Seconds | None = None
     on_doubt: Literal["answer", "abstain"] = "answer"
+
+    def named_members(self) -> list[str]:
+        """Those of all stages, or of the ensemble when it has none."""
+        staged = [name for stage in self.stages for name in _names(stage.members)]
+        return staged or super().named_members()
 
     def __post_init__(self) -> None:
         super().__post_init__()

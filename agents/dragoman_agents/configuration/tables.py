@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any
 
 from jsonschema import Draft202012Validator, SchemaError
@@ -198,8 +199,7 @@ class AgentDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 f"an ensemble has one skill, here {own!r}; write [[agents.skills]] with that id, "
                 "or leave it out to take over the members' contract"
             )
-        members = [one if isinstance(one, str) else one.agent for one in ensemble.members]
-        if self.name in members:
+        if self.name in ensemble.named_members():
             raise ValueError(f"{self.name!r} cannot be a member of itself")
 
     @property
@@ -233,6 +233,28 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 raise ValueError(
                     f"two agents have the name {name!r}; for more of one, set replicas"
                 )
+        _check_circles(self.agents)
+
+
+def _check_circles(agents: tuple[AgentDeclaration, ...]) -> None:
+    """Refuse ensembles that ask each other: a task would go round until its hops are used up."""
+    ensembles = {one.name: one.ensemble for one in agents if one.ensemble is not None}
+    asked = {
+        name: [
+            member
+            for member in ensemble.named_members()
+            if member in ensembles and ensembles[member].own_skill == ensemble.skill
+        ]
+        for name, ensemble in ensembles.items()
+    }
+    try:
+        TopologicalSorter(asked).prepare()
+    except CycleError as error:
+        circle = " asks ".join(repr(name) for name in reversed(error.args[1]))
+        raise ValueError(
+            f"these ensembles are members of each other: {circle}; "
+            "remove one of them from the other's members"
+        ) from None
 
 
 def _check_schema(key: str, schema: dict[str, Any]) -> None:

@@ -67,3 +67,41 @@ def test_a_mistake_is_named_with_its_remedy(tmp_path: Path, text: str, said: str
     with pytest.raises(ConfigurationError, match=said) as caught:
         load(tmp_path, text)
     assert "dragoman.toml" in str(caught.value)
+
+
+def ensemble(name: str, members: str, offers: str = "guess") -> str:
+    head = f'[[agents]]\nname = "{name}"\n[agents.ensemble]\nskill = "guess"\n'
+    return head + f'offers = "{offers}"\n{members}\n'
+
+
+CONSENSUS = 'kind = "consensus"\nmembers = '
+STAGED = 'kind = "cascade"\nstages = '
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (ensemble("a", CONSENSUS + '["b"]') + ensemble("b", CONSENSUS + '["a"]'), {"a", "b"}),
+        (
+            ensemble("a", CONSENSUS + '["small", "b"]')
+            + ensemble("b", STAGED + '[{ members = ["small"] }, { members = ["c"] }]')
+            + ensemble("c", CONSENSUS + '[{ agent = "a" }]'),
+            {"a", "b", "c"},
+        ),
+        (ensemble("a", STAGED + '[{ members = ["a"] }]'), {"a"}),
+    ],
+)
+def test_ensembles_that_are_members_of_each_other_are_refused(
+    tmp_path: Path, text: str, named: set[str]
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, text)
+    said = str(caught.value)
+    assert "dragoman.toml" in said
+    assert all(f"'{name}'" in said for name in named)
+
+
+def test_an_ensemble_may_ask_another_that_shares_its_members(tmp_path: Path) -> None:
+    inner = ensemble("b", CONSENSUS + '["small", "large"]')
+    outer = ensemble("a", CONSENSUS + '["b", "small"]')
+    assert load(tmp_path, outer + inner).named_members() == ["b", "small"]
