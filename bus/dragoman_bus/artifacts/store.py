@@ -125,7 +125,7 @@ class ArtifactStore:
             hashed.update(piece)
             count += len(piece)
             yield piece
-        if facts.size and not count:
+        if count < facts.size:
             raise _not_found(reference)
         if f"sha256:{hashed.hexdigest()}" != reference.digest:
             raise LocalError(

@@ -146,3 +146,16 @@ async def test_a_content_whose_chunks_are_gone_is_not_stored(store: ArtifactStor
     await streams.purge(ARTIFACT_STREAM, f"$O.dragoman_artifacts.C.{found[0].nuid}")
     with pytest.raises(LocalError, match="ARTIFACT_NOT_FOUND"):
         await store.get(reference)
+
+
+async def test_a_content_whose_first_chunks_have_expired_is_not_stored(
+    store: ArtifactStore,
+) -> None:
+    content = b"going " * 1000
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    # What is left when the age of the first of two chunks is over.
+    rest = Record(subject="$O.dragoman_artifacts.C.late", data=content[3000:])
+    await store._transport.streams().append(ARTIFACT_STREAM, rest)
+    await store._describe(digest, "late", len(content), 2)
+    with pytest.raises(LocalError, match="ARTIFACT_NOT_FOUND"):
+        await store.get(ArtifactReference(digest=digest, size=len(content)))
