@@ -8,6 +8,7 @@ for a skill that nobody has is not refused at once (no responders) but after its
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -23,6 +24,7 @@ __all__ = [
     "REGISTRY_SUBJECTS",
     "REPLY_SUBJECTS",
     "TYPE_PREFIX",
+    "Deliveries",
     "tap",
 ]
 
@@ -33,32 +35,66 @@ REPLY_SUBJECTS = "_INBOX.>"
 LIVE_SUBJECTS = f"{PREFIX}.live.>"
 ALL_SUBJECTS = (REQUEST_SUBJECTS, REGISTRY_SUBJECTS, REPLY_SUBJECTS)
 
+MAXIMUM_WAITING_BYTES = 64 * 1024 * 1024
+"""So much may wait for a reader that is slower than the bus; what comes on top is missed."""
+
+
+class Deliveries:
+    """What passed, in the order in which it came.
+
+    Attributes:
+        missed: How many messages there was no room for, since what waits is bounded.
+    """
+
+    def __init__(self) -> None:
+        self.missed = 0
+        self._waiting_bytes = 0
+        self._queue: asyncio.Queue[Delivery] = asyncio.Queue()
+
+    def put(self, delivery: Delivery) -> None:
+        """Keep one until it is read, or count it as missed."""
+        size = _size_of(delivery)
+        if self._waiting_bytes + size > MAXIMUM_WAITING_BYTES:
+            self.missed += 1
+            return
+        self._waiting_bytes += size
+        self._queue.put_nowait(delivery)
+
+    def __aiter__(self) -> Deliveries:
+        return self
+
+    async def __anext__(self) -> Delivery:
+        delivery = await self._queue.get()
+        self._waiting_bytes -= _size_of(delivery)
+        return delivery
+
+
+def _size_of(delivery: Delivery) -> int:
+    """About how many bytes of memory it takes: a small message is mostly what surrounds it."""
+    return sys.getsizeof(delivery.data) + sys.getsizeof(delivery.headers) + 256
+
 
 @asynccontextmanager
 async def tap(
     transport: Transport, subjects: Iterable[str] = ALL_SUBJECTS
-) -> AsyncIterator[AsyncIterator[Delivery]]:
+) -> AsyncIterator[Deliveries]:
     """Listen while the context is open; yields the deliveries that are to be Dragoman messages.
 
     On inboxes, the answers of other protocols (JetStream's, for instance) are left out, and so
     are copies of registry entries that somebody reads. Deletions of keys carry no message. Entries
     of durable tasks' logs that the server publishes again count where ``LIVE_SUBJECTS`` is named.
     """
-    queue: asyncio.Queue[Delivery] = asyncio.Queue()
+    deliveries = Deliveries()
     wanted = tuple(subjects)
     live = LIVE_SUBJECTS in wanted
 
     def take(delivery: Delivery) -> None:
         if is_ours(delivery) or (live and delivery.subject.startswith(LIVE_SUBJECTS[:-1])):
-            queue.put_nowait(delivery)
-
-    async def deliveries() -> AsyncIterator[Delivery]:
-        while True:
-            yield await queue.get()
+            deliveries.put(delivery)
 
     subscriptions = [await transport.subscribe(subject, take) for subject in wanted]
     try:
-        yield deliveries()
+        yield deliveries
     finally:
         for subscription in subscriptions:
             await subscription.unsubscribe()

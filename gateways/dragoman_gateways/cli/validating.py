@@ -75,11 +75,18 @@ def judge_file(where: str, data: bytes) -> Judgement:
 
 
 class Tally:
-    """Judgements counted by message type."""
+    """Judgements counted by message type.
+
+    Attributes:
+        counts: How many documents of each type were judged.
+        invalid: How many of them are not valid.
+        missed: How many messages came faster than they could be judged, and were not.
+    """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.invalid: list[Judgement] = []
+        self.invalid: Counter[str] = Counter()
+        self.missed = 0
 
     @property
     def total(self) -> int:
@@ -89,7 +96,7 @@ class Tally:
     @property
     def violations(self) -> int:
         """How many of them are invalid."""
-        return len(self.invalid)
+        return self.invalid.total()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -100,11 +107,14 @@ class Tally:
         """Count one."""
         self.counts[judgement.type] += 1
         if not judgement.valid:
-            self.invalid.append(judgement)
+            self.invalid[judgement.type] += 1
 
     def verdict(self) -> str:
-        """``148 messages, 0 violations``."""
-        return f"{plural(self.total, 'message')}, {plural(self.violations, 'violation')}"
+        """``148 messages, 0 violations``, and how many were not judged."""
+        words = f"{plural(self.total, 'message')}, {plural(self.violations, 'violation')}"
+        if not self.missed:
+            return words
+        return f"{words}; {self.missed:,} more came too fast to be judged"
 
 
 def validate_files(paths: Sequence[str], settings: Settings) -> ExitCode:
@@ -132,12 +142,13 @@ def validate_live(
                 "event": "summary",
                 "messages": tally.total,
                 "violations": tally.violations,
+                "missed": tally.missed,
                 "types": dict(sorted(tally.counts.items())),
             }
         )
     else:
         console().print(tally_table(tally))
-        console().print(tally.verdict(), style="bold red" if tally.invalid else "bold green")
+        console().print(tally.verdict(), style=f"bold {_color(tally)}")
     return tally.exit_code
 
 
@@ -146,15 +157,20 @@ def tally_table(tally: Tally) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for heading in ("TYPE", "MESSAGES", "VIOLATIONS"):
         table.add_column(heading, justify="left" if heading == "TYPE" else "right")
-    invalid = Counter(judgement.type for judgement in tally.invalid)
     for name, number in sorted(tally.counts.items()):
-        wrong = invalid[name]
+        wrong = tally.invalid[name]
         table.add_row(
             Text(printable(name.removeprefix(TYPE_PREFIX))),
             f"{number:,}",
             Text(str(wrong), style="bold red" if wrong else "green"),
         )
     return table
+
+
+def _color(tally: Tally) -> str:
+    if tally.invalid:
+        return "red"
+    return "yellow" if tally.missed else "green"
 
 
 async def _live(
@@ -178,6 +194,7 @@ async def _live(
             async for delivery in deliveries:
                 judgement = judge(delivery.subject, delivery.data)
                 tally.add(judgement)
+                tally.missed = deliveries.missed
                 _show(judgement, settings, quiet=True)
                 if tally.total == count:
                     return

@@ -73,6 +73,7 @@ async def _follow(bus: Bus, settings: Settings) -> None:
             # A queue's message keeps its subject in the inbox of whoever pulled it.
             if not delivery.subject.startswith(PULLED_SUBJECTS):
                 watcher.message(delivery)
+            watcher.missed(deliveries.missed)
             await asyncio.sleep(0)
 
 
@@ -91,6 +92,7 @@ class Watcher:
         self._as_json = as_json
         self._states: dict[str, InstanceState] = {}
         self._tasks: OrderedDict[str, _Progress] = OrderedDict()
+        self._missed = 0
 
     def agent(self, change: DirectoryChange) -> None:
         """An instance joined, changed its state, left or was lost."""
@@ -130,6 +132,13 @@ class Watcher:
             self._event(message)
         elif isinstance(message, TaskSubmit | TaskStep | TaskChild | TaskCancel | TaskReply):
             self._noted(message)
+
+    def missed(self, count: int) -> None:
+        """So many messages in all came too fast to be shown; told as often as they double."""
+        if count and count >= 2 * self._missed:
+            self._missed = count
+            self._emit({"event": "missed", "messages": count})
+            self._line("", "", "missed", "red", f"{count:,} messages came too fast to be shown")
 
     def _status(self, message: TaskStatusUpdate) -> None:
         update = message.data.status_update

@@ -129,12 +129,15 @@ async def _translate(stage: Stage, show: Show, model: ModelSettings | None) -> s
 
 def _check(stage: Stage, show: Show, closing: str) -> ExitCode:
     """Judge every recorded message; the demo's verdict."""
-    tally = Tally()
+    tally, invalid = Tally(), []
     for delivery in stage.recorded:
-        tally.add(judge(delivery.subject, delivery.data))
+        judgement = judge(delivery.subject, delivery.data)
+        tally.add(judgement)
+        if not judgement.valid:
+            invalid.append(judgement)
     show.heading("Every message on the bus, judged by the reference validator")
     show.table(tally_table(tally))
-    for judgement in tally.invalid[:SHOWN_VIOLATIONS]:
+    for judgement in invalid[:SHOWN_VIOLATIONS]:
         for violation in judgement.violations[:3]:
             show.failed(
                 f"{judgement.type} on {judgement.where}: {violation.path or '(the document)'} "
