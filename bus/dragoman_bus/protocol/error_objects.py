@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from dragoman_bus.protocol.error_registry import defaults_of
 from dragoman_bus.protocol.errors import DragomanError
 from dragoman_bus.protocol.payloads import CancelData, ErrorObject
+from dragoman_bus.protocol.soundness import legible
 
 __all__ = ["cancellation", "error_object", "error_of"]
 
@@ -23,7 +24,7 @@ def error_object(code: str, message: str, **members: Any) -> ErrorObject:
     return ErrorObject(
         **{
             "code": code,
-            "message": _legible(message[:4096]),
+            "message": legible(message[:4096]),
             "retryable": defaults_of(code).retryable,
             "side_effects": "none",
             **members,
@@ -50,11 +51,6 @@ def error_of(error: DragomanError, *, side_effects: str | None = None) -> ErrorO
         supported_versions=supported or UNSET,
         details=details or UNSET,
     )
-
-
-def _legible(text: str) -> str:
-    """``text`` as UTF-8 can carry it: exceptions quote whatever they failed on."""
-    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def _bounded(seconds: float) -> float:

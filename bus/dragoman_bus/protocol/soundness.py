@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from dragoman_bus.protocol.receipts import LONGEST_REASON
 
-__all__ = ["check_sound", "check_text", "reason_of"]
+__all__ = ["check_sound", "check_text", "legible", "reason_of"]
 
 
 def check_sound(value: msgspec.Struct, what: str) -> bytes:
@@ -57,4 +57,9 @@ def reason_of(words: str | None) -> str | UnsetType:
         return UNSET
     if not isinstance(words, str):
         raise TypeError(f"a reason is text, not {type(words).__name__}")
-    return words[:LONGEST_REASON].encode(errors="replace").decode()
+    return legible(words[:LONGEST_REASON])
+
+
+def legible(text: str) -> str:
+    """``text`` as UTF-8 can carry it: what is quoted may hold half a character."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
